@@ -1,0 +1,2 @@
+// Package md gets, renews and serves TLS certificates for Go servers.
+package md

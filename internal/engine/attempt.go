@@ -1,0 +1,320 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/manageddomains/md/acmeclient"
+	"github.com/manageddomains/md/challenge"
+	"github.com/manageddomains/md/internal/policy"
+	"github.com/manageddomains/md/internal/record"
+	"github.com/manageddomains/md/status"
+	"github.com/manageddomains/md/store"
+)
+
+// attemptLimit bounds one attempt with everything in it.
+const attemptLimit = 15 * time.Minute
+
+// attempt is one attempt to bring a Domain where it should be, from whatever
+// is there. It belongs to one goroutine, which holds the Domain's lease.
+type attempt struct {
+	e      *Engine
+	d      *domain
+	def    *Domain
+	log    *slog.Logger
+	forced bool
+
+	active        *record.Set // as the Store has it, nil if none can be read
+	job           *record.Job
+	jobVersion    store.Version
+	written       *record.Job // the Job as the Store has it
+	staged        *record.Set // nil if nothing is staged
+	stagedVersion store.Version
+	renewed       bool // certificates were activated
+	satisfied     bool // there is nothing to do, or it is done
+}
+
+// errVetoed ends an attempt that a Notifier has vetoed.
+var errVetoed = errors.New("the Notifier vetoed the renewal")
+
+func jitter() float64 { return rand.Float64() }
+
+// attempt brings d where it should be, and says in d.due when to look again.
+func (e *Engine) attempt(ctx context.Context, d *domain, forced bool) error {
+	e.mu.Lock()
+	def, job := d.def, d.job.Clone()
+	e.mu.Unlock()
+	a := &attempt{e: e, d: d, def: def, forced: forced, log: e.log.With("domain", def.Name), job: job}
+	lease, err := a.lease(ctx)
+	if errors.Is(err, store.ErrHeld) {
+		a.log.Debug("another process works on the Domain", "error", err)
+		e.lookAgain(d, e.now().Add(e.leaseTTL()/4))
+		return nil
+	}
+	if err != nil {
+		return a.conclude(ctx, fmt.Errorf("taking the lease: %w", err))
+	}
+	err = a.conclude(lease.Context(), a.run(lease.Context()))
+
+	cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.hookGrace())
+	defer cancel()
+	if err := lease.Release(cleanup); err != nil {
+		a.log.Warn("releasing the lease failed; it ends by itself", "error", err)
+	}
+	return err
+}
+
+// lease takes the Domain's lease. Who was asked to renew waits for it; the
+// others come again later.
+func (a *attempt) lease(ctx context.Context) (*store.Lease, error) {
+	if a.forced {
+		return a.e.leases().Acquire(ctx, record.LeaseKey(a.def.Name))
+	}
+	return a.e.leases().Try(ctx, record.LeaseKey(a.def.Name))
+}
+
+// run does what is left over from former attempts, and then what is due.
+func (a *attempt) run(ctx context.Context) error {
+	if err := a.readJob(ctx); err != nil {
+		return err
+	}
+	if err := a.tidy(ctx); err != nil {
+		return err
+	}
+	if err := a.readActive(ctx); err != nil {
+		return err
+	}
+	if err := a.readStaged(ctx); err != nil {
+		return err
+	}
+	if a.staged != nil && a.staged.Complete() {
+		err := a.activate(ctx, a.staged)
+		if err != nil && !errors.Is(err, errUnfit) {
+			return err
+		}
+		a.renewed = err == nil
+	}
+	decision := policy.Next(a.def.rules(), policy.Facts{
+		Certificates: facts(a.active), NotBefore: a.job.NextRun, Forced: a.forced && !a.renewed,
+	}, a.e.now())
+	if decision.Due() {
+		if err := a.renew(ctx, decision); err != nil {
+			return err
+		}
+		a.renewed = true
+	}
+	a.satisfied = a.renewed || decision.Reason == ""
+	return nil
+}
+
+// renew gets the certificates of the key types that are due, and activates
+// them together with those that are not.
+func (a *attempt) renew(ctx context.Context, decision policy.Decision) error {
+	a.log.Info("renewing", "reason", decision.Reason, "names", a.def.Shown, "ca", caName(a.def.CA))
+	a.job.Tell(a.e.now(), "starting", decision.Reason)
+	if err := a.notify(ctx, status.Event{Kind: status.Renewing, Attempts: a.job.Errors}); err != nil {
+		return fmt.Errorf("%w: %w", errVetoed, err)
+	}
+	var from issuer = &acmeIssuer{attempt: a}
+	for _, t := range decision.KeyTypes {
+		if c := a.staged.Credential(t); c != nil && c.Complete() {
+			continue // a former attempt got this far
+		}
+		cred, err := from.issue(ctx, acmeclient.KeyType(t))
+		if err != nil {
+			return err
+		}
+		if err := a.stageComplete(ctx, cred, decision.KeyTypes); err != nil {
+			return err
+		}
+	}
+	if err := a.activate(ctx, a.staged); err != nil {
+		return err
+	}
+	return nil
+}
+
+// stageComplete stages a credential that has its certificate. With the last
+// one, the credentials that stay in use are added, so that the staged Set is
+// the one to activate.
+func (a *attempt) stageComplete(ctx context.Context, cred record.Credential, wanted []string) error {
+	set := new(record.Set)
+	if a.staged != nil {
+		set.Credentials = append(set.Credentials, a.staged.Credentials...)
+	}
+	set.Replace(cred)
+	complete := true
+	for _, t := range wanted {
+		c := set.Credential(t)
+		complete = complete && c != nil && c.Complete()
+	}
+	if complete {
+		set = a.whole(set)
+	}
+	err := a.stage(ctx, set)
+	if err != nil && complete && !errors.Is(err, store.ErrConflict) {
+		a.keep(set)
+	}
+	if err == nil {
+		a.log.Info("certificate staged", "key", cred.KeyType)
+	}
+	return err
+}
+
+// whole is the Set that a complete staged one becomes: a credential for each
+// key type, in the Domain's order, the others from what is active.
+func (a *attempt) whole(staged *record.Set) *record.Set {
+	set := new(record.Set)
+	for _, t := range a.def.KeyTypes {
+		if c := staged.Credential(string(t)); c != nil {
+			set.Credentials = append(set.Credentials, *c)
+		} else if c := a.active.Credential(string(t)); c != nil {
+			set.Credentials = append(set.Credentials, *c)
+		}
+	}
+	return set
+}
+
+// stage writes the staged Set.
+func (a *attempt) stage(ctx context.Context, set *record.Set) error {
+	v, err := a.e.records.Stage(ctx, a.def.Name, set, a.stagedVersion)
+	if err != nil {
+		return err
+	}
+	a.staged, a.stagedVersion = set, v
+	return nil
+}
+
+// readJob reads what former attempts, maybe of other processes, remember.
+func (a *attempt) readJob(ctx context.Context) error {
+	job, version, err := a.e.records.Job(ctx, a.def.Name)
+	var broken *record.BrokenError
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		job, version = new(record.Job), store.None
+	case errors.As(err, &broken):
+		if err := a.setAside(ctx, broken); err != nil {
+			return err
+		}
+		job, version = new(record.Job), broken.Version
+	case err != nil:
+		return err
+	}
+	a.job, a.jobVersion, a.written = job, version, job.Clone()
+	return nil
+}
+
+// readActive reads the active Set, and has it served if another process has
+// activated it. A broken one is as good as none.
+func (a *attempt) readActive(ctx context.Context) error {
+	set, version, err := a.e.records.Active(ctx, a.def.Name)
+	var broken *record.BrokenError
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case errors.As(err, &broken):
+		return a.setAside(ctx, broken)
+	case err != nil:
+		return err
+	}
+	a.active = set
+	a.e.mu.Lock()
+	served := a.d.version
+	a.e.mu.Unlock()
+	if served == version || served == unstored {
+		return nil
+	}
+	if err := a.e.install(a.d, set, version); err != nil {
+		return err
+	}
+	a.e.tellInstalled(ctx, a.d)
+	return nil
+}
+
+// readStaged reads the staged Set. What could not be written before is
+// written now; what is broken is put aside.
+func (a *attempt) readStaged(ctx context.Context) error {
+	set, version, err := a.e.records.Staged(ctx, a.def.Name)
+	var broken *record.BrokenError
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		set, version = nil, store.None
+	case errors.As(err, &broken):
+		if err := a.setAside(ctx, broken); err != nil {
+			return err
+		}
+		set, version = nil, broken.Version
+	case err != nil:
+		return err
+	}
+	a.staged, a.stagedVersion = set, version
+	a.e.mu.Lock()
+	held := a.d.held
+	a.e.mu.Unlock()
+	if held != nil {
+		return a.stage(ctx, held)
+	}
+	return nil
+}
+
+// setAside keeps a copy of a broken value, which is then replaced.
+func (a *attempt) setAside(ctx context.Context, broken *record.BrokenError) error {
+	a.log.Error("stored value is broken; a copy is kept in the archive and it is replaced", "error", broken)
+	a.job.Tell(a.e.now(), "broken", broken.Error())
+	return a.e.records.SetAside(ctx, a.def.Name, broken)
+}
+
+// tidy cleans up challenges that a former attempt has left behind.
+func (a *attempt) tidy(ctx context.Context) error {
+	if len(a.job.SetUps) == 0 {
+		return nil
+	}
+	a.cleanUp(ctx)
+	return a.putJob(ctx)
+}
+
+// cleanUp takes away the answers of all recorded set-ups. Those that cannot
+// be taken away stay recorded.
+func (a *attempt) cleanUp(ctx context.Context) {
+	var left []record.SetUp
+	for _, s := range a.job.SetUps {
+		if err := a.cleanUpOne(ctx, s); err != nil {
+			a.log.Warn("cleaning up a challenge failed; it will be tried again",
+				"type", s.Type, "name", s.Name, "error", err)
+			left = append(left, s)
+		}
+	}
+	a.job.SetUps = left
+}
+
+func (a *attempt) cleanUpOne(ctx context.Context, s record.SetUp) error {
+	c := challenge.Challenge{Type: s.Type, Name: s.Name, Token: s.Token, KeyAuthorization: s.KeyAuthorization}
+	by := a.e.challenger(a.def, s.Type)
+	if by == nil {
+		return fmt.Errorf("the Domain has no challenger for %s any more", s.Type)
+	}
+	return by.CleanUp(ctx, c)
+}
+
+// putJob writes the Job and shows it in the status.
+func (a *attempt) putJob(ctx context.Context) error {
+	v, err := a.e.records.PutJob(ctx, a.def.Name, a.job, a.jobVersion)
+	if err != nil {
+		return err
+	}
+	a.jobVersion, a.written = v, a.job.Clone()
+	return nil
+}
+
+// step says what the attempt is doing, in the log and in the status.
+func (a *attempt) step(what string) {
+	a.log.Debug("step", "what", what)
+	a.e.mu.Lock()
+	defer a.e.mu.Unlock()
+	a.d.activity = what
+}

@@ -1,0 +1,233 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/manageddomains/md/acmeclient"
+	"github.com/manageddomains/md/challenge"
+	"github.com/manageddomains/md/internal/record"
+	"github.com/manageddomains/md/status"
+)
+
+// proof is an authorization that has to be given, and how.
+type proof struct {
+	authz *acmeclient.Authorization
+	// choices are the challenges that the CA offers and we can answer, best
+	// first; the first is the one in use.
+	choices []choice
+}
+
+type choice struct {
+	offered acmeclient.Challenge
+	by      challenge.Challenger
+}
+
+func (c choice) challenge(name string) challenge.Challenge {
+	return challenge.Challenge{
+		Type: c.offered.Type, Name: name, Token: c.offered.Token, KeyAuthorization: c.offered.KeyAuthorization,
+	}
+}
+
+// authorize gives all proofs that the order still asks for.
+func (is *acmeIssuer) authorize(ctx context.Context, order *acmeclient.Order) error {
+	proofs, err := is.pending(ctx, order)
+	if err != nil || len(proofs) == 0 {
+		return err
+	}
+	// The answers stay until all authorizations are final: CAs look from
+	// several places, and more than once.
+	defer is.cleanUpBehind(ctx)
+	if err := is.presentAll(ctx, proofs); err != nil {
+		return err
+	}
+	is.step("telling the CA to validate")
+	for _, p := range proofs {
+		if err := is.session.Accept(ctx, p.choices[0].offered); err != nil {
+			return err
+		}
+	}
+	is.step("waiting for the CA to validate")
+	var errs []error
+	for _, p := range proofs {
+		if err := is.wait(ctx, p); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (is *acmeIssuer) wait(ctx context.Context, p *proof) error {
+	_, err := is.session.WaitAuthorization(ctx, p.authz.URL)
+	if err == nil {
+		is.log.Info("name validated", "name", p.authz.Name, "type", p.choices[0].offered.Type)
+		return nil
+	}
+	var problem *acmeclient.Problem
+	if errors.As(err, &problem) && problem.Type != "" {
+		// The next attempt prefers another type, if there is one.
+		is.job.FailedChallenge = p.choices[0].offered.Type
+	}
+	return err
+}
+
+// pending reads the order's authorizations and returns those that are not
+// valid yet.
+func (is *acmeIssuer) pending(ctx context.Context, order *acmeclient.Order) ([]*proof, error) {
+	is.step("reading the authorizations")
+	var proofs []*proof
+	for _, url := range order.Authorizations {
+		authz, err := is.session.Authorization(ctx, url)
+		if err != nil {
+			if orderGone(err) {
+				return nil, fmt.Errorf("%w: %w", errSpent, err)
+			}
+			return nil, err
+		}
+		switch authz.Status {
+		case acmeclient.StatusValid:
+			continue
+		case acmeclient.StatusPending, acmeclient.StatusProcessing:
+		default:
+			return nil, fmt.Errorf("%w: its authorization for %s is %s", errSpent, authz.Name, authz.Status)
+		}
+		p := &proof{authz: authz, choices: is.choices(authz)}
+		if len(p.choices) == 0 {
+			return nil, noChallenge(is.def, authz)
+		}
+		proofs = append(proofs, p)
+	}
+	return proofs, nil
+}
+
+// choices are the challenges of an authorization that the Domain's
+// challengers can answer, in their order; the type that the CA refused last
+// comes last.
+func (is *acmeIssuer) choices(authz *acmeclient.Authorization) []choice {
+	var good, refused []choice
+	for _, by := range is.def.Challengers {
+		by = is.e.builtIn(by)
+		for _, typ := range by.Types() {
+			i := slices.IndexFunc(authz.Challenges, func(c acmeclient.Challenge) bool { return c.Type == typ })
+			if i < 0 || authz.Challenges[i].Problem != nil && authz.Challenges[i].KeyAuthorization == "" {
+				continue
+			}
+			c := choice{offered: authz.Challenges[i], by: by}
+			if typ == is.job.FailedChallenge {
+				refused = append(refused, c)
+			} else {
+				good = append(good, c)
+			}
+		}
+	}
+	return append(good, refused...)
+}
+
+// builtIn puts the Engine's own challenger in the place of one that only
+// names it.
+func (e *Engine) builtIn(c challenge.Challenger) challenge.Challenger {
+	switch c := c.(type) {
+	case *challenge.HTTP01:
+		if c.Store == nil {
+			return e.http01
+		}
+	case *challenge.TLSALPN01:
+		if c.Store == nil {
+			return e.tlsalpn01
+		}
+	}
+	return c
+}
+
+// challenger returns the Domain's challenger for a type, nil if it has none.
+func (e *Engine) challenger(def *Domain, typ string) challenge.Challenger {
+	for _, c := range def.Challengers {
+		if c = e.builtIn(c); slices.Contains(c.Types(), typ) {
+			return c
+		}
+	}
+	return nil
+}
+
+func noChallenge(def *Domain, authz *acmeclient.Authorization) error {
+	var offered, have []string
+	for _, c := range authz.Challenges {
+		offered = append(offered, c.Type)
+	}
+	for _, c := range def.Challengers {
+		have = append(have, c.Types()...)
+	}
+	slices.Sort(offered)
+	return fmt.Errorf("no challenge for %s can be answered: the CA offers %v, the Domain's challengers know %v",
+		authz.Name, offered, have)
+}
+
+// presentAll makes the answers visible. What is about to be presented is
+// recorded first, so that a crash never leaves an answer behind; where a type
+// cannot be set up, the next is tried.
+func (is *acmeIssuer) presentAll(ctx context.Context, proofs []*proof) error {
+	open := proofs
+	for len(open) > 0 {
+		is.step("recording the challenges")
+		for _, p := range open {
+			is.recordSetUp(p.choices[0].challenge(p.authz.Name))
+		}
+		if err := is.putJob(ctx); err != nil {
+			return err
+		}
+		var again []*proof
+		for _, p := range open {
+			err := is.present(ctx, p)
+			if err == nil {
+				continue
+			}
+			if ctx.Err() != nil || len(p.choices) == 1 {
+				return err
+			}
+			is.log.Warn("a challenge could not be set up; trying another type",
+				"type", p.choices[0].offered.Type, "name", p.authz.Name, "error", err)
+			p.choices = p.choices[1:]
+			again = append(again, p)
+		}
+		open = again
+	}
+	return nil
+}
+
+func (is *acmeIssuer) recordSetUp(c challenge.Challenge) {
+	s := record.SetUp{Type: c.Type, Name: c.Name, Token: c.Token, KeyAuthorization: c.KeyAuthorization}
+	if !slices.Contains(is.job.SetUps, s) {
+		is.job.SetUps = append(is.job.SetUps, s)
+	}
+}
+
+// present makes one answer visible, and tells the Notifier, who may veto it.
+func (is *acmeIssuer) present(ctx context.Context, p *proof) error {
+	use := p.choices[0]
+	c := use.challenge(p.authz.Name)
+	is.step("setting up "+c.Type+" for "+c.Name)
+	if err := use.by.Present(ctx, c); err != nil {
+		return fmt.Errorf("setting up %s for %s: %w", c.Type, c.Name, err)
+	}
+	if w, ok := use.by.(challenge.Waiter); ok {
+		if err := w.Wait(ctx, c); err != nil {
+			return fmt.Errorf("waiting until the %s answer for %s can be seen: %w", c.Type, c.Name, err)
+		}
+	}
+	is.log.Info("challenge set up", "type", c.Type, "name", c.Name)
+	err := is.notify(ctx, status.Event{Kind: status.ChallengeSetup, ChallengeType: c.Type, ChallengeName: c.Name})
+	if err != nil {
+		return fmt.Errorf("%s for %s: %w", c.Type, c.Name, err)
+	}
+	return nil
+}
+
+// cleanUpBehind takes the answers away, also when ctx has ended. The Job is
+// written when the attempt ends; until then the set-ups stay recorded.
+func (is *acmeIssuer) cleanUpBehind(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), is.e.hookGrace())
+	defer cancel()
+	is.cleanUp(ctx)
+}

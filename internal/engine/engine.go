@@ -1,0 +1,248 @@
+// Package engine does: it is the only room that orders certificates.
+//
+// It asks policy what is due, gets it from a CA, has record stage and
+// activate it, and gives it to live to be served. It waits, starts
+// goroutines and calls the outside; the rooms that it uses do not.
+//
+// Each Domain goes through the same steps, whatever it starts from:
+//
+//	load      what is stored is served                          (load.go)
+//	run       what is due is given to a lane of its CA           (run.go)
+//	attempt   under the lease: tidy, decide, issue, activate     (attempt.go)
+//	issue     order, authorize, finalize, download, stage        (issue.go)
+//	install   what is active is served                           (install.go)
+package engine
+
+import (
+	"cmp"
+	"context"
+	"crypto"
+	"errors"
+	"log/slog"
+	"net/http"
+	"os"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+
+	"github.com/manageddomains/md/acmeclient"
+	"github.com/manageddomains/md/challenge"
+	"github.com/manageddomains/md/internal/live"
+	"github.com/manageddomains/md/internal/policy"
+	"github.com/manageddomains/md/internal/record"
+	"github.com/manageddomains/md/status"
+	"github.com/manageddomains/md/store"
+)
+
+// The errors that the Manager's users branch on.
+var (
+	ErrNotManaged = errors.New("name is not managed here")
+	ErrNotReady   = errors.New("no certificate")
+	ErrRunning    = errors.New("the Manager is running already")
+)
+
+// Domain is what was meant by an md.Domain: nothing is left to default.
+type Domain struct {
+	Name        string
+	Names       []string // DNS names in ASCII, lower case
+	Shown       []string // the same as people write them
+	CA          acmeclient.CA
+	Contacts    []string
+	KeyTypes    []acmeclient.KeyType
+	Challengers []challenge.Challenger
+	RenewWindow status.Window
+}
+
+// rules are the Domain's wishes as policy wants them.
+func (d *Domain) rules() policy.Rules {
+	r := policy.Rules{Names: d.Names}
+	for _, t := range d.KeyTypes {
+		r.KeyTypes = append(r.KeyTypes, string(t))
+	}
+	if d.RenewWindow != (status.Window{}) {
+		r.Window = d.RenewWindow.Before
+	}
+	return r
+}
+
+// Config is what all Domains share.
+type Config struct {
+	Store         store.Store
+	AcceptTerms   bool
+	Notifier      status.Notifier // nil: nobody is told
+	Logger        *slog.Logger    // nil: nothing is logged
+	HTTPClient    *http.Client    // nil: one for each CA
+	CheckInterval time.Duration
+	RetryDelay    time.Duration
+}
+
+// Engine works for the Domains of one Manager.
+type Engine struct {
+	cfg       Config
+	log       *slog.Logger
+	records   *record.Records
+	http01    *challenge.HTTP01
+	tlsalpn01 *challenge.TLSALPN01
+	table     live.Table
+	chains    live.Chains
+	fallback  live.Fallback
+	knobs     atomic.Pointer[Knobs]
+	accounts  singleflight.Group // by CA: one registration at a time
+	loads     singleflight.Group // by Domain: one read for many hellos
+
+	mu      sync.Mutex // guards what follows; never held across I/O or a wait
+	domains map[string]*domain
+	queue   queue
+	lanes   map[string]*lane              // by directory URL
+	clients map[string]*acmeclient.Client // by directory URL
+	known   map[string]knownAccount       // by directory URL
+	leaser  *store.Leaser
+	running bool
+	changed chan struct{} // closed and replaced when the state of a Domain changes
+	wake    chan struct{} // buffered: something in the queue may be due
+}
+
+// domain is a Domain with what is known of it. Its fields are guarded by the
+// Engine's mu; def is immutable and replaced as a whole.
+type domain struct {
+	def     *Domain
+	site    *live.Site // what it serves, at first nothing
+	loaded  bool
+	version store.Version // of the active Set
+	hash    string        // of what is served, for Job.Announced
+	certs   []certificate
+	job     *record.Job // never changed, but replaced
+	held    *record.Set // issued, but not known to be stored
+
+	due      time.Time // when to look at it next
+	at       int       // place in the queue, -1 if not there
+	busy     bool      // an attempt is waiting or under way
+	activity string
+	cancel   context.CancelFunc // of the attempt
+	removed  bool
+}
+
+// certificate is what is remembered in memory of a certificate in use, beside
+// what live holds.
+type certificate struct {
+	policy.Certificate
+	ca, url string
+	leaf    []byte // DER, shared with live
+}
+
+// New returns an Engine for cfg. It does nothing until it is given Domains.
+func New(cfg Config) *Engine {
+	e := &Engine{
+		cfg:     cfg,
+		log:     cfg.Logger,
+		records: &record.Records{Store: cfg.Store},
+		domains: make(map[string]*domain),
+		lanes:   make(map[string]*lane),
+		clients: make(map[string]*acmeclient.Client),
+		known:   make(map[string]knownAccount),
+		changed: make(chan struct{}),
+		wake:    make(chan struct{}, 1),
+	}
+	if e.log == nil {
+		e.log = slog.New(slog.DiscardHandler)
+	}
+	e.knobs.Store(&Knobs{})
+	e.http01 = &challenge.HTTP01{Store: cfg.Store, Managed: e.Manages}
+	e.tlsalpn01 = &challenge.TLSALPN01{Store: cfg.Store, Managed: e.Manages}
+	return e
+}
+
+// HTTP01 answers http-01 challenges for the Domains of e.
+func (e *Engine) HTTP01() *challenge.HTTP01 { return e.http01 }
+
+// Manages reports whether name, in ASCII, belongs to a Domain.
+func (e *Engine) Manages(name string) bool { return e.table.Lookup(name) != nil }
+
+// announceChange wakes those who wait for the state of a Domain. e.mu is held.
+func (e *Engine) announceChange() {
+	close(e.changed)
+	e.changed = make(chan struct{})
+}
+
+// Knobs are what tests set beyond what a user may; the zero value is what
+// runs in earnest.
+type Knobs struct {
+	// Wall tells the wall-clock time with which deadlines are compared.
+	Wall func() time.Time
+	// Tick is the longest time between two looks at the clock and the Store.
+	Tick time.Duration
+	// LeaseTTL is that of the leases around attempts.
+	LeaseTTL time.Duration
+	// HookGrace is how long cleaning up may take after the context has ended.
+	HookGrace time.Duration
+	// NewKey makes certificate and account keys.
+	NewKey func(ctx context.Context, t acmeclient.KeyType) (crypto.Signer, error)
+}
+
+type knobsKey struct{}
+
+// WithKnobs returns a context that carries knobs into Load, Run, Update and
+// Renew.
+func WithKnobs(ctx context.Context, k Knobs) context.Context {
+	return context.WithValue(ctx, knobsKey{}, &k)
+}
+
+// adopt takes the knobs that ctx carries.
+func (e *Engine) adopt(ctx context.Context) {
+	if k, ok := ctx.Value(knobsKey{}).(*Knobs); ok {
+		e.knobs.Store(k)
+	}
+}
+
+func (e *Engine) now() time.Time {
+	if wall := e.knobs.Load().Wall; wall != nil {
+		return wall()
+	}
+	return time.Now()
+}
+
+func (e *Engine) tick() time.Duration { return cmp.Or(e.knobs.Load().Tick, time.Minute) }
+
+func (e *Engine) leaseTTL() time.Duration { return cmp.Or(e.knobs.Load().LeaseTTL, 20*time.Second) }
+
+func (e *Engine) hookGrace() time.Duration { return cmp.Or(e.knobs.Load().HookGrace, 10*time.Second) }
+
+func (e *Engine) newKey(ctx context.Context, t acmeclient.KeyType) (crypto.Signer, error) {
+	if gen := e.knobs.Load().NewKey; gen != nil {
+		return gen(ctx, t)
+	}
+	return t.Generate(ctx)
+}
+
+// leases returns the Leaser of this process.
+func (e *Engine) leases() *store.Leaser {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.leaser == nil {
+		host, _ := os.Hostname()
+		e.leaser = &store.Leaser{
+			Store:  e.cfg.Store,
+			Holder: cmp.Or(host, "unknown host") + ", process " + strconv.Itoa(os.Getpid()),
+			TTL:    e.leaseTTL(),
+		}
+	}
+	return e.leaser
+}
+
+// client returns the client for a CA, which all attempts share.
+func (e *Engine) client(ca acmeclient.CA) (*acmeclient.Client, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if c := e.clients[ca.URL]; c != nil {
+		return c, nil
+	}
+	c, err := acmeclient.New(ca, e.cfg.HTTPClient, e.log)
+	if err != nil {
+		return nil, err
+	}
+	e.clients[ca.URL] = c
+	return c, nil
+}

@@ -1,0 +1,223 @@
+package engine
+
+import (
+	"context"
+	"crypto"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/manageddomains/md/acmeclient"
+	"github.com/manageddomains/md/internal/record"
+)
+
+// An issuer gets one certificate. What it must not forget meanwhile, it
+// stages.
+type issuer interface {
+	issue(ctx context.Context, t acmeclient.KeyType) (record.Credential, error)
+}
+
+// acmeIssuer gets certificates over ACME for one attempt.
+type acmeIssuer struct {
+	*attempt
+	session *acmeclient.Session
+	account knownAccount
+}
+
+// issue orders a certificate, or goes on with the order that a former attempt
+// has staged.
+func (is *acmeIssuer) issue(ctx context.Context, t acmeclient.KeyType) (record.Credential, error) {
+	var none record.Credential
+	if err := is.open(ctx); err != nil {
+		return none, err
+	}
+	cred, order, err := is.resume(ctx, t)
+	if err != nil {
+		return none, err
+	}
+	if order != nil {
+		cred, err = is.complete(ctx, cred, order)
+		if !errors.Is(err, errSpent) {
+			return cred, err
+		}
+		// The order of a former attempt is of no use any more.
+		is.log.Info("the open order cannot be used any more; ordering anew", "order", order.URL, "reason", err)
+	}
+	if cred, order, err = is.begin(ctx, t); err != nil {
+		return none, is.forgetAccount(ctx, err)
+	}
+	return is.complete(ctx, cred, order)
+}
+
+// errSpent marks an order that can lead nowhere.
+var errSpent = errors.New("the order is spent")
+
+// open makes sure that there is an account and a session with the CA.
+func (is *acmeIssuer) open(ctx context.Context) error {
+	if is.session != nil {
+		return nil
+	}
+	client, err := is.e.client(is.def.CA)
+	if err != nil {
+		return err
+	}
+	is.step("selecting the account")
+	if is.account, err = is.e.accountAt(ctx, client, is.def); err != nil {
+		return err
+	}
+	is.session = client.Session(is.account.key, is.account.url)
+	return nil
+}
+
+// resume looks at the order that a former attempt has left. It returns none
+// if there is none that may still lead to a certificate.
+func (is *acmeIssuer) resume(ctx context.Context, t acmeclient.KeyType) (record.Credential, *acmeclient.Order, error) {
+	var none record.Credential
+	c := is.staged.Credential(string(t))
+	if c == nil || c.Order == "" || c.CA != is.def.CA.URL || c.Account != is.account.url {
+		return none, nil, nil
+	}
+	if _, err := c.Signer(); err != nil {
+		is.log.Warn("the key of the open order cannot be used; ordering anew", "order", c.Order, "error", err)
+		return none, nil, nil
+	}
+	is.step("looking at the open order")
+	order, err := is.session.Order(ctx, c.Order)
+	if err != nil {
+		if orderGone(err) {
+			is.log.Info("the CA does not know the open order any more; ordering anew", "order", c.Order, "error", err)
+			return none, nil, nil
+		}
+		return none, nil, err
+	}
+	if order.Status == acmeclient.StatusInvalid || !sameNames(order.Names, is.def.Names) {
+		is.log.Info("the open order is of no use any more; ordering anew", "order", c.Order, "status", order.Status)
+		return none, nil, nil
+	}
+	return *c, order, nil
+}
+
+// orderGone reports whether the CA has said that an order is not there, or
+// not ours.
+func orderGone(err error) bool {
+	var p *acmeclient.Problem
+	if !errors.As(err, &p) {
+		return false
+	}
+	return p.Status == http.StatusNotFound || p.Status == http.StatusUnauthorized || p.Status == http.StatusForbidden
+}
+
+func sameNames(a, b []string) bool {
+	a, b = slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b))
+	return slices.Equal(slices.Compact(a), slices.Compact(b))
+}
+
+// begin makes an order. Its key and URL are staged in one Put before anything
+// else happens, so that a crash loses neither, and nothing is ever finalized
+// with a key that is not stored.
+func (is *acmeIssuer) begin(ctx context.Context, t acmeclient.KeyType) (record.Credential, *acmeclient.Order, error) {
+	var none record.Credential
+	is.step("generating the key")
+	key, err := is.e.newKey(ctx, t)
+	if err != nil {
+		return none, nil, fmt.Errorf("generating a %s key: %w", t, err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return none, nil, fmt.Errorf("encoding the key: %w", err)
+	}
+	is.step("creating the order")
+	order, err := is.session.NewOrder(ctx, acmeclient.OrderRequest{Names: is.def.Names})
+	if err != nil {
+		return none, nil, err
+	}
+	is.log.Info("order created", "order", order.URL, "ca", caName(is.def.CA), "key", t)
+	cred := record.Credential{
+		Meta: record.Meta{
+			KeyType: string(t), CA: is.def.CA.URL, Account: is.account.url, Order: order.URL,
+			When: is.e.now().UTC().Truncate(time.Second),
+		},
+		Key: der,
+	}
+	set := new(record.Set)
+	if is.staged != nil {
+		set.Credentials = slices.Clone(is.staged.Credentials)
+	}
+	set.Replace(cred)
+	return cred, order, is.stage(ctx, set)
+}
+
+// complete proves control of the names, has the order finalized, and returns
+// the credential with its checked certificate.
+func (is *acmeIssuer) complete(ctx context.Context, cred record.Credential, order *acmeclient.Order) (record.Credential, error) {
+	key, err := cred.Signer()
+	if err != nil {
+		return cred, err
+	}
+	if order.Status == acmeclient.StatusPending {
+		if err := is.authorize(ctx, order); err != nil {
+			return cred, err
+		}
+		is.step("waiting for the order to become ready")
+		if order, err = is.session.WaitReady(ctx, order.URL); err != nil {
+			return cred, err
+		}
+	}
+	if order.Status != acmeclient.StatusValid {
+		is.step("finalizing the order")
+		if order, err = is.finalize(ctx, order, key); err != nil {
+			return cred, err
+		}
+	}
+	is.step("downloading the certificate")
+	chain, warnings, err := is.session.Certificate(ctx, order)
+	if err != nil {
+		return cred, err
+	}
+	return is.accept(ctx, cred, order, chain, warnings)
+}
+
+func (is *acmeIssuer) finalize(ctx context.Context, order *acmeclient.Order, key crypto.Signer) (*acmeclient.Order, error) {
+	csr, err := acmeclient.CSR(key, is.def.Names)
+	if err != nil {
+		return nil, err
+	}
+	return is.session.Finalize(ctx, order, csr)
+}
+
+// accept checks a certificate that has come. One that cannot be used is kept
+// in the archive, and its order dropped: the CA would send it again and again.
+func (is *acmeIssuer) accept(ctx context.Context, cred record.Credential, order *acmeclient.Order, chain [][]byte, warnings []string) (record.Credential, error) {
+	now := is.e.now()
+	cred.Chain, cred.Certificate, cred.When = chain, order.Certificate, now.UTC().Truncate(time.Second)
+	for _, w := range warnings {
+		is.log.Warn("the CA's certificate chain is odd", "what", w, "certificate", order.Certificate)
+	}
+	err := checkCredential(&cred, is.def.Names, now)
+	if err == nil {
+		is.log.Info("certificate obtained", "certificate", order.Certificate, "key", cred.KeyType)
+		return cred, nil
+	}
+	err = fmt.Errorf("the certificate at %s cannot be used: %w", order.Certificate, err)
+	bad := &record.Set{Credentials: []record.Credential{cred}}
+	if dropped := is.dropStaged(ctx, bad, err); dropped != nil {
+		return cred, dropped
+	}
+	return cred, err
+}
+
+// checkCredential checks that a credential is good for names.
+func checkCredential(c *record.Credential, names []string, now time.Time) error {
+	key, err := c.Signer()
+	if err != nil {
+		return err
+	}
+	if !c.Complete() {
+		return fmt.Errorf("the %s certificate is missing", c.KeyType)
+	}
+	_, err = acmeclient.CheckChain(c.Chain, key.Public(), names, now)
+	return err
+}

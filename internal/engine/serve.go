@@ -1,0 +1,146 @@
+package engine
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/manageddomains/md/internal/policy"
+	"github.com/manageddomains/md/internal/record"
+	"github.com/manageddomains/md/status"
+)
+
+// firstRead bounds how long a handshake waits for what has not been read from
+// the Store yet.
+const firstRead = 5 * time.Second
+
+// Certificate returns the certificate for a hello: from memory, without a
+// lock, for every Domain that has been loaded. A Domain without certificate
+// gets a self-signed one. The error is ErrNotManaged for all other names.
+func (e *Engine) Certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	cert, site := e.table.Certificate(hello)
+	if cert != nil {
+		return cert, nil
+	}
+	if site == nil {
+		return nil, fmt.Errorf("%w: %.253q", ErrNotManaged, hello.ServerName)
+	}
+	return e.firstCertificate(hello, site.Domain)
+}
+
+// firstCertificate is for a Domain of which nothing is served yet: its value
+// in the Store may not have been read, or it has none.
+func (e *Engine) firstCertificate(hello *tls.ClientHelloInfo, name string) (*tls.Certificate, error) {
+	e.mu.Lock()
+	d := e.domains[name]
+	unread := d != nil && !d.loaded
+	e.mu.Unlock()
+	if unread {
+		ctx, cancel := context.WithTimeout(helloContext(hello), firstRead)
+		defer cancel()
+		if err := e.loadOne(ctx, d); err != nil {
+			e.log.Warn("reading the certificate for a handshake failed", "domain", name, "error", err)
+		}
+		if cert, _ := e.table.Certificate(hello); cert != nil {
+			return cert, nil
+		}
+	}
+	return e.fallback.Certificate(strings.ToLower(hello.ServerName), e.now())
+}
+
+func helloContext(hello *tls.ClientHelloInfo) context.Context {
+	if ctx := hello.Context(); ctx != nil {
+		return ctx
+	}
+	return context.Background()
+}
+
+// ConfigForClient answers tls-alpn-01 validators; nil, nil for all others.
+func (e *Engine) ConfigForClient(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+	return e.tlsalpn01.ConfigForClient(hello)
+}
+
+// OnFallback reports whether name is managed but has no certificate yet.
+func (e *Engine) OnFallback(name string) bool {
+	site := e.table.Lookup(name)
+	return site != nil && len(site.Credentials) == 0 && len(site.Former) == 0
+}
+
+// Status yields the report of each Domain, in the order of their names.
+func (e *Engine) Status() iter.Seq[status.Domain] {
+	return func(yield func(status.Domain) bool) {
+		e.mu.Lock()
+		names := slices.Sorted(maps.Keys(e.domains))
+		e.mu.Unlock()
+		for _, name := range names {
+			e.mu.Lock()
+			d := e.domains[name]
+			var now snapshot
+			if d != nil {
+				now = snapshot{def: d.def, certs: d.certs, job: d.job, busy: d.busy, activity: d.activity}
+			}
+			e.mu.Unlock()
+			if d != nil && !yield(now.report(e.now())) {
+				return
+			}
+		}
+	}
+}
+
+// snapshot is what is known of a Domain at one moment.
+type snapshot struct {
+	def      *Domain
+	certs    []certificate
+	job      *record.Job
+	busy     bool
+	activity string
+}
+
+func (s snapshot) report(now time.Time) status.Domain {
+	r := status.Domain{
+		Name: s.def.Name, Names: slices.Clone(s.def.Shown), CA: s.def.CA.URL,
+		Certificates: describe(s.certs), State: status.Good,
+	}
+	facts := make([]policy.Certificate, 0, len(s.certs))
+	expired := false
+	for _, c := range s.certs {
+		facts = append(facts, c.Certificate)
+		expired = expired || !now.Before(c.NotAfter)
+	}
+	decision := policy.Next(s.def.rules(), policy.Facts{Certificates: facts}, now)
+	r.Reason = decision.Reason
+	r.RenewAt = decision.At
+	switch {
+	case len(s.certs) == 0:
+		r.State = status.Pending
+	case expired:
+		r.State = status.Expired
+	case decision.Missing:
+		r.State = status.Incomplete
+	}
+	r.Renewal = s.renewal(decision.Due())
+	return r
+}
+
+// renewal tells of the work under way, nil if there is none and never was
+// any.
+func (s snapshot) renewal(due bool) *status.Renewal {
+	j := s.job
+	if !s.busy && !due && j.Errors == 0 && len(j.Log) == 0 {
+		return nil
+	}
+	r := &status.Renewal{
+		Running: s.busy, Activity: s.activity, Attempts: j.Errors,
+		LastError: j.LastError, LastProblem: j.LastProblem,
+		LastAttempt: j.LastRun, NextAttempt: j.NextRun,
+	}
+	for _, l := range j.Log {
+		r.Log = append(r.Log, status.LogEntry{Time: l.Time, What: l.What, Detail: l.Detail})
+	}
+	return r
+}

@@ -1,0 +1,197 @@
+package integration
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/manageddomains/md"
+	"github.com/manageddomains/md/examples/localca"
+)
+
+// listen opens a port of loopback that the kernel chooses.
+func listen(tb testing.TB) net.Listener {
+	tb.Helper()
+	return listenAt(tb, "127.0.0.1:0")
+}
+
+func listenAt(tb testing.TB, address string) net.Listener {
+	tb.Helper()
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { listener.Close() })
+	return listener
+}
+
+func port(listener net.Listener) int { return listener.Addr().(*net.TCPAddr).Port }
+
+// serve runs server on listener until the test ends.
+func serve(tb testing.TB, server *http.Server, listener net.Listener) {
+	tb.Helper()
+	server.ErrorLog = log.New(io.Discard, "", 0) // validators hang up as they like
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		_ = server.Serve(listener)
+	}()
+	tb.Cleanup(func() {
+		server.Close()
+		<-served
+	})
+}
+
+// place is a machine's two ports, which outlive the Managers that serve there.
+type place struct {
+	plain, secure string // addresses
+}
+
+// newPlace finds two free ports.
+func newPlace(tb testing.TB) *place {
+	tb.Helper()
+	plain, secure := listen(tb), listen(tb)
+	defer plain.Close()
+	defer secure.Close()
+	return &place{plain.Addr().String(), secure.Addr().String()}
+}
+
+// startCA starts a CA that validates names at p and ends with the test.
+func (p *place) startCA(tb testing.TB, cfg localca.Config) *localca.CA {
+	tb.Helper()
+	cfg.HTTPPort, cfg.TLSPort = portOf(tb, p.plain), portOf(tb, p.secure)
+	return startCA(tb, cfg)
+}
+
+func portOf(tb testing.TB, address string) int {
+	tb.Helper()
+	parsed, err := net.ResolveTCPAddr("tcp", address)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return parsed.Port
+}
+
+func startCA(tb testing.TB, cfg localca.Config) *localca.CA {
+	tb.Helper()
+	ca, err := localca.Start(cfg)
+	if err != nil {
+		tb.Fatalf("the local CA: %v", err)
+	}
+	tb.Cleanup(func() {
+		if err := ca.Close(); err != nil {
+			tb.Errorf("closing the local CA: %v", err)
+		}
+	})
+	return ca
+}
+
+// body is what the servers of this package answer.
+const body = "hello from behind the certificate\n"
+
+func website() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, body) })
+}
+
+// run has m serve at p. The function returned stops it, and fails the test
+// if it does not end cleanly; the end of the test stops it as well.
+func (p *place) run(tb testing.TB, m *md.Manager) (stop func()) {
+	tb.Helper()
+	return p.runWith(context.Background(), tb, m)
+}
+
+// runWith is run with what ctx carries.
+func (p *place) runWith(ctx context.Context, tb testing.TB, m *md.Manager) (stop func()) {
+	tb.Helper()
+	plain, secure := listenAt(tb, p.plain), listenAt(tb, p.secure)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	served := make(chan error, 1)
+	go func() { served <- m.Serve(ctx, website(), plain, secure) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-served; err != nil {
+			tb.Errorf("Serve returned %v", err)
+		}
+	})
+	tb.Cleanup(stop)
+	return stop
+}
+
+// ready waits until m has all its certificates.
+func ready(tb testing.TB, m *md.Manager) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), patience)
+	defer cancel()
+	if err := m.Ready(ctx); err != nil {
+		for domain := range m.Status() {
+			tb.Logf("%s is %s: %+v", domain.Name, domain.State, domain.Renewal)
+		}
+		tb.Fatalf("Ready: %v", err)
+	}
+}
+
+// patience ends tests that hang; nothing that works comes near it.
+const patience = 2 * time.Minute
+
+// connect makes a TLS connection to p as name and verifies what is served
+// with roots.
+func (p *place) connect(tb testing.TB, name string, roots *x509.CertPool) *x509.Certificate {
+	tb.Helper()
+	conn, err := tls.Dial("tcp", p.secure, &tls.Config{ServerName: name, RootCAs: roots})
+	if err != nil {
+		tb.Fatalf("connecting to %s: %v", name, err)
+	}
+	defer conn.Close()
+	return conn.ConnectionState().PeerCertificates[0]
+}
+
+// get asks for https://name/ at p and returns what is answered.
+func (p *place) get(tb testing.TB, name string, roots *x509.CertPool) string {
+	tb.Helper()
+	transport := &http.Transport{
+		TLSClientConfig:   &tls.Config{RootCAs: roots},
+		ForceAttemptHTTP2: true,
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, p.secure)
+		},
+	}
+	defer transport.CloseIdleConnections()
+	response, err := (&http.Client{Transport: transport}).Get("https://" + name + "/")
+	if err != nil {
+		tb.Fatalf("GET https://%s/: %v", name, err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil || response.StatusCode != http.StatusOK {
+		tb.Fatalf("GET https://%s/: %s, %v", name, response.Status, err)
+	}
+	return string(text)
+}
+
+// at names ca as a Manager wants it.
+func at(ca *localca.CA) []md.CA {
+	return []md.CA{{Name: "local", URL: ca.DirectoryURL(), Roots: ca.TLSRoots()}}
+}
+
+// manyNames makes n different names.
+func manyNames(n int) []string {
+	names := make([]string, n)
+	for i := range names {
+		names[i] = fmt.Sprintf("host-%03d.example.test", i)
+	}
+	return names
+}
+
+// logged returns a Logger that writes to the test's log.
+func logged(tb testing.TB) *slog.Logger {
+	return slog.New(slog.NewTextHandler(tb.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+}

@@ -1,0 +1,74 @@
+package policy
+
+import "time"
+
+// The delays between attempts.
+const (
+	// DefaultRetryDelay is the base of the back-off.
+	DefaultRetryDelay = 30 * time.Second
+	// MaxRetryDelay is the longest delay, and that after a permanent problem.
+	MaxRetryDelay = 24 * time.Hour
+	// maxDoublings keeps the exponent where nothing can overflow, whatever
+	// count is read from the Store.
+	maxDoublings = 20
+)
+
+// Backoff is the delay before the next attempt after errors failures in a
+// row: base doubled for each failure after the first, with a jitter of ±50 %,
+// at most MaxRetryDelay. A base of zero or less means DefaultRetryDelay.
+// Jitter is drawn by the caller from [0, 1). The delay is never under half
+// of the base, for any count.
+func Backoff(base time.Duration, errors int, jitter float64) time.Duration {
+	if base <= 0 {
+		base = DefaultRetryDelay
+	}
+	base = min(base, MaxRetryDelay)
+	doublings := min(max(errors-1, 0), maxDoublings)
+	delay := base
+	for range doublings {
+		delay = min(2*delay, MaxRetryDelay)
+	}
+	return min(scatter(delay, jitter), MaxRetryDelay)
+}
+
+// scatter moves a duration by up to half of it in either direction.
+func scatter(d time.Duration, jitter float64) time.Duration {
+	jitter = min(max(jitter, 0), 1)
+	return d/2 + time.Duration(float64(d)*jitter)
+}
+
+// CheckDelay is the time to the next regular look: interval with a jitter of
+// ±50 %, drawn by the caller from [0, 1). An interval of zero or less means
+// 12 hours.
+func CheckDelay(interval time.Duration, jitter float64) time.Duration {
+	if interval <= 0 {
+		interval = 12 * time.Hour
+	}
+	return scatter(interval, jitter)
+}
+
+// Failure is what policy must know of a failed attempt.
+type Failure struct {
+	// Permanent: trying again soon is no use.
+	Permanent bool
+	// RetryAt is when the CA wants to hear from us again; zero: it did not say.
+	RetryAt time.Time
+}
+
+// Retry is when the next attempt may be made after errors failures in a row.
+// What the CA has asked for is obeyed, up to a week.
+func Retry(f Failure, base time.Duration, errors int, now time.Time, jitter float64) time.Time {
+	delay := Backoff(base, errors, jitter)
+	if f.Permanent {
+		delay = MaxRetryDelay
+	}
+	at := now.Add(delay)
+	if f.RetryAt.After(at) {
+		at = f.RetryAt
+	}
+	const longest = 7 * 24 * time.Hour // a CA's limits refill within a week
+	if last := now.Add(longest); at.After(last) {
+		at = last
+	}
+	return at
+}

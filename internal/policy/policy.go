@@ -1,0 +1,185 @@
+// Package policy decides what is due, and when to look again.
+//
+// It has no hands: everything it knows is given to it, the moment included,
+// and everything it says is a value. So a table can test it, and what was
+// decided can be told from what was known.
+package policy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Rules are what is wanted of a Domain.
+type Rules struct {
+	// Names are the DNS names to cover, in ASCII.
+	Names []string
+	// KeyTypes are the types of which there must be a certificate each.
+	KeyTypes []string
+	// Window says when the time to renew begins for a certificate's
+	// validity; nil stands for DefaultWindow.
+	Window func(notBefore, notAfter time.Time) time.Time
+}
+
+// Facts are what is known of a Domain.
+type Facts struct {
+	Certificates []Certificate
+	// NotBefore is the earliest moment of the next attempt, after a failure.
+	NotBefore time.Time
+	// Forced: somebody asked for new certificates. It also overrides NotBefore.
+	Forced bool
+}
+
+// Certificate is one certificate in use.
+type Certificate struct {
+	KeyType             string
+	Names               []string
+	NotBefore, NotAfter time.Time
+}
+
+// Decision is what follows from rules and facts.
+type Decision struct {
+	// KeyTypes are those to order now; empty means nothing is to be done.
+	KeyTypes []string
+	// Reason says why, in words for people. It is also given while an
+	// attempt has to wait.
+	Reason string
+	// Missing: what is in use lacks a certificate or a name, so that waiting
+	// for the next deadline is no choice.
+	Missing bool
+	// At is the moment of the next attempt: now or later.
+	At time.Time
+}
+
+// Due reports whether there is something to order now.
+func (d Decision) Due() bool { return len(d.KeyTypes) > 0 }
+
+// shortLife is the lifetime below which certificates are renewed at half of
+// it instead of two thirds.
+const shortLife = 10 * 24 * time.Hour
+
+// DefaultWindow begins when a third of the lifetime is left, or half of it
+// for lifetimes under ten days, which leave less time for trouble.
+func DefaultWindow(notBefore, notAfter time.Time) time.Time {
+	life := notAfter.Sub(notBefore)
+	if life <= 0 {
+		return notAfter
+	}
+	if life < shortLife {
+		return notAfter.Add(-life / 2)
+	}
+	return notAfter.Add(-life / 3)
+}
+
+// Next decides what is due for a Domain at the moment now.
+func Next(r Rules, f Facts, now time.Time) Decision {
+	d := look(r, f, now)
+	if d.At.IsZero() {
+		d.At = now
+	}
+	if d.Due() && !f.Forced && now.Before(f.NotBefore) {
+		d.KeyTypes, d.At = nil, f.NotBefore
+	}
+	return d
+}
+
+// look decides without regard to former failures. At stays zero if the time
+// is now.
+func look(r Rules, f Facts, now time.Time) Decision {
+	if f.Forced {
+		return Decision{KeyTypes: r.KeyTypes, Reason: "it was asked for"}
+	}
+	var d Decision
+	var due []string // why, for each key type
+	for _, t := range r.KeyTypes {
+		cert, why := r.fault(f.Certificates, t)
+		if cert == nil || why != "" {
+			d.Missing = true
+		}
+		if cert != nil && why == "" {
+			at := r.renewAt(*cert)
+			if now.Before(at) {
+				d.At = earliest(d.At, at)
+				continue
+			}
+			why = "its time to renew has come"
+			if !now.Before(cert.NotAfter) {
+				why = "it has expired"
+			}
+		}
+		d.KeyTypes = append(d.KeyTypes, t)
+		due = append(due, fmt.Sprintf("certificate (%s): %s", t, why))
+	}
+	if d.Due() {
+		d.At = time.Time{}
+		d.KeyTypes = r.along(f, d, now)
+	}
+	d.Reason = strings.Join(due, "; ")
+	return d
+}
+
+// fault finds the certificate of a key type, and says what it lacks.
+func (r Rules) fault(certs []Certificate, keyType string) (*Certificate, string) {
+	i := slices.IndexFunc(certs, func(c Certificate) bool { return c.KeyType == keyType })
+	if i < 0 {
+		return nil, "it is missing"
+	}
+	for _, name := range r.Names {
+		if !Covers(certs[i].Names, name) {
+			return &certs[i], "it does not cover " + name
+		}
+	}
+	return &certs[i], ""
+}
+
+// renewAt is when the time to renew a certificate begins, and never after
+// its end.
+func (r Rules) renewAt(c Certificate) time.Time {
+	window := r.Window
+	if window == nil {
+		window = DefaultWindow
+	}
+	return earliest(window(c.NotBefore, c.NotAfter), c.NotAfter)
+}
+
+// along adds key types that are not due but will be within a twentieth of
+// their lifetime: certificates that were ordered in one attempt are renewed
+// in one, although the window of the second begins seconds later.
+func (r Rules) along(f Facts, d Decision, now time.Time) []string {
+	var types []string
+	for _, t := range r.KeyTypes {
+		cert, why := r.fault(f.Certificates, t)
+		soon := cert != nil && why == "" && !d.Missing &&
+			!now.Before(r.renewAt(*cert).Add(-cert.NotAfter.Sub(cert.NotBefore)/20))
+		if soon || slices.Contains(d.KeyTypes, t) {
+			types = append(types, t)
+		}
+	}
+	return types
+}
+
+// Covers reports whether a certificate with the given DNS names is good for
+// name: by the same name, or by a wildcard for its first label.
+func Covers(names []string, name string) bool {
+	if slices.Contains(names, name) {
+		return true
+	}
+	_, parent, ok := strings.Cut(name, ".")
+	return ok && !strings.HasPrefix(name, "*.") && slices.Contains(names, "*."+parent)
+}
+
+// Stale reports whether a staged Set should not take the place of the active
+// one: it would have to be renewed at once, and the active one would not.
+func Stale(r Rules, staged, active []Certificate, now time.Time) bool {
+	return Next(r, Facts{Certificates: staged}, now).Due() &&
+		!Next(r, Facts{Certificates: active}, now).Due()
+}
+
+func earliest(a, b time.Time) time.Time {
+	if a.IsZero() || b.Before(a) {
+		return b
+	}
+	return a
+}

@@ -1,0 +1,170 @@
+package record
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/manageddomains/md/store"
+)
+
+// Active reads the active Set of a Domain. The error is fs.ErrNotExist if
+// there is none, or a *BrokenError.
+func (r *Records) Active(ctx context.Context, name string) (*Set, store.Version, error) {
+	return read(ctx, r, activeKey(name), decodeComplete)
+}
+
+// decodeComplete reads a Set of which every credential has its certificate
+// and can be used.
+func decodeComplete(data []byte) (*Set, error) {
+	set, err := DecodeSet(data)
+	if err != nil {
+		return nil, err
+	}
+	for i := range set.Credentials {
+		c := &set.Credentials[i]
+		if _, err := c.Leaf(); err != nil {
+			return nil, err
+		}
+		if _, err := c.Signer(); err != nil {
+			return nil, err
+		}
+	}
+	return set, nil
+}
+
+// Staged reads the Set of a Domain that is complete or being completed. The
+// error is fs.ErrNotExist if there is none, or a *BrokenError.
+func (r *Records) Staged(ctx context.Context, name string) (*Set, store.Version, error) {
+	return read(ctx, r, stagingKey(name), DecodeSet)
+}
+
+// Stage writes a Set into staging at the Version read.
+func (r *Records) Stage(ctx context.Context, name string, set *Set, old store.Version) (store.Version, error) {
+	return write(ctx, r, stagingKey(name), old, set.Encode)
+}
+
+// Unstage removes the staged Set. What is complete goes to the archive.
+func (r *Records) Unstage(ctx context.Context, name string, set *Set, v store.Version) error {
+	if set != nil && set.Complete() {
+		if err := r.archive(ctx, name, set); err != nil {
+			return err
+		}
+	}
+	return r.removeStaged(ctx, name, v)
+}
+
+func (r *Records) removeStaged(ctx context.Context, name string, v store.Version) error {
+	if err := r.Store.Delete(ctx, stagingKey(name), v); err != nil {
+		return fmt.Errorf("removing %s: %w", store.Locate(r.Store, stagingKey(name)), err)
+	}
+	return nil
+}
+
+// archive copies a Set into the archive. Its key is made of its content, so
+// that it may be repeated.
+func (r *Records) archive(ctx context.Context, name string, set *Set) error {
+	hash, err := set.Hash()
+	if err != nil {
+		return err
+	}
+	key := archivePrefix(name) + set.when().UTC().Format("20060102T150405Z") + "-" + hash
+	_, err = write(ctx, r, key, store.None, set.Encode)
+	if errors.Is(err, store.ErrConflict) {
+		return nil // a former run got this far
+	}
+	return err
+}
+
+// ErrSuperseded is what a check of Activate returns when the active Set is
+// better than the staged one.
+var ErrSuperseded = errors.New("the active certificates are better than the staged ones")
+
+// Activate makes the staged Set of a Domain its active one, and returns what
+// is active then. A Set that is returned with an error is active all the
+// same; only something behind the commit has failed.
+//
+// The error is fs.ErrNotExist if nothing is staged; a *BrokenError if what is
+// staged cannot be read; what check says if the staged Set may not be used.
+// With ErrSuperseded it goes to the archive. The active Set given to check is
+// nil if there is none that can be read.
+//
+// Whatever step breaks, before or after its effect, the active Set is the
+// former or the staged one, and one more call finishes the work.
+func (r *Records) Activate(ctx context.Context, name string, check func(staged, active *Set) error) (*Set, store.Version, error) {
+	const tries = 5
+	for n := 1; ; n++ {
+		set, v, err := r.activate(ctx, name, check)
+		if n == tries || !errors.Is(err, store.ErrConflict) {
+			return set, v, err
+		}
+		// Somebody else activated meanwhile, or our own Put happened although
+		// its answer was lost: look again.
+	}
+}
+
+func (r *Records) activate(ctx context.Context, name string, check func(staged, active *Set) error) (*Set, store.Version, error) {
+	staged, stagedVersion, err := r.Staged(ctx, name)
+	if err != nil {
+		return nil, store.None, err
+	}
+	active, activeVersion, err := r.activeOrAside(ctx, name)
+	if err != nil {
+		return nil, store.None, err
+	}
+	if active != nil {
+		same, err := equal(active, staged)
+		if err != nil {
+			return nil, store.None, err
+		}
+		if same { // a former run got past the commit
+			return active, activeVersion, r.removeStaged(ctx, name, stagedVersion)
+		}
+	}
+	err = check(staged, active)
+	if active != nil && errors.Is(err, ErrSuperseded) {
+		return active, activeVersion, r.Unstage(ctx, name, staged, stagedVersion)
+	}
+	if err != nil {
+		return nil, store.None, err
+	}
+	if active != nil {
+		if err := r.archive(ctx, name, active); err != nil {
+			return nil, store.None, err
+		}
+	}
+	// This Put is the commit: before it the former Set is in use, after it
+	// the staged one.
+	v, err := write(ctx, r, activeKey(name), activeVersion, staged.Encode)
+	if err != nil {
+		return nil, store.None, err
+	}
+	return staged, v, r.removeStaged(ctx, name, stagedVersion)
+}
+
+// activeOrAside reads the active Set, nil if there is none. A broken one is
+// copied to the archive, and may be replaced at the Version returned.
+func (r *Records) activeOrAside(ctx context.Context, name string) (*Set, store.Version, error) {
+	active, v, err := r.Active(ctx, name)
+	var broken *BrokenError
+	switch {
+	case err == nil:
+		return active, v, nil
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, store.None, nil
+	case errors.As(err, &broken):
+		return nil, broken.Version, r.SetAside(ctx, name, broken)
+	}
+	return nil, store.None, err
+}
+
+func equal(a, b *Set) (bool, error) {
+	x, err := a.Encode()
+	if err != nil {
+		return false, err
+	}
+	y, err := b.Encode()
+	return bytes.Equal(x, y), err
+}

@@ -1,0 +1,106 @@
+package record
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/manageddomains/md/store"
+)
+
+// Job is what is remembered of the work on a Domain. The zero Job is that of
+// a Domain on which no work has been done.
+type Job struct {
+	// Errors counts the failures in a row.
+	Errors int `json:"errors,omitempty"`
+	// LastRun is when the last attempt ended; NextRun when the next one may
+	// be made, zero for at any time.
+	LastRun time.Time `json:"last-run,omitzero"`
+	NextRun time.Time `json:"next-run,omitzero"`
+	// LastError is what the last attempt failed with, LastProblem the CA's
+	// problem type if it gave one; Permanent that trying again soon is no use.
+	LastError   string `json:"last-error,omitempty"`
+	LastProblem string `json:"last-problem,omitempty"`
+	Permanent   bool   `json:"permanent,omitempty"`
+	// FailedChallenge is the challenge type that the CA refused last.
+	FailedChallenge string `json:"failed-challenge,omitempty"`
+	// SetUps are the challenges that were, or were about to be, presented
+	// and are not known to have been cleaned up.
+	SetUps []SetUp `json:"set-ups,omitempty"`
+	// Announced is the Hash of the active Set that the Renewed event told of
+	// last. While the active one is another, the event is still to be
+	// accepted: it was refused AnnounceErrors times in a row, and is repeated
+	// at AnnounceAt.
+	Announced      string    `json:"announced,omitempty"`
+	AnnounceErrors int       `json:"announce-errors,omitempty"`
+	AnnounceAt     time.Time `json:"announce-at,omitzero"`
+	// Log tells the last events, oldest first.
+	Log []LogEntry `json:"log,omitempty"`
+}
+
+// SetUp is a challenge whose answer may be visible somewhere.
+type SetUp struct {
+	Type             string `json:"type"`
+	Name             string `json:"name"`
+	Token            string `json:"token,omitempty"`
+	KeyAuthorization string `json:"key-authorization,omitempty"`
+}
+
+// LogEntry is one line of the event log.
+type LogEntry struct {
+	Time   time.Time `json:"time"`
+	What   string    `json:"what"`
+	Detail string    `json:"detail,omitempty"`
+}
+
+// maxLog bounds the event log of a Domain, maxDetail each line of it.
+const (
+	maxLog    = 64
+	maxDetail = 1024
+)
+
+// Tell appends a line to the event log, and drops the oldest ones over the
+// bound.
+func (j *Job) Tell(now time.Time, what, detail string) {
+	if len(detail) > maxDetail {
+		detail = detail[:maxDetail]
+	}
+	j.Log = append(j.Log, LogEntry{Time: now.UTC().Truncate(time.Second), What: what, Detail: detail})
+	if len(j.Log) > maxLog {
+		j.Log = append([]LogEntry(nil), j.Log[len(j.Log)-maxLog:]...)
+	}
+}
+
+// Clone returns a copy that shares nothing with j.
+func (j *Job) Clone() *Job {
+	c := *j
+	c.SetUps = append([]SetUp(nil), j.SetUps...)
+	c.Log = append([]LogEntry(nil), j.Log...)
+	return &c
+}
+
+// encode returns the Job as JSON.
+func (j *Job) encode() ([]byte, error) { return json.MarshalIndent(j, "", "  ") }
+
+func decodeJob(data []byte) (*Job, error) {
+	j := new(Job)
+	if err := json.Unmarshal(data, j); err != nil {
+		return nil, err
+	}
+	if j.Errors < 0 || j.AnnounceErrors < 0 {
+		return nil, fmt.Errorf("it counts less than no errors")
+	}
+	return j, nil
+}
+
+// Job reads the Job of a Domain. The error is fs.ErrNotExist if there is
+// none, or a *BrokenError.
+func (r *Records) Job(ctx context.Context, name string) (*Job, store.Version, error) {
+	return read(ctx, r, jobKey(name), decodeJob)
+}
+
+// PutJob writes the Job of a Domain at the Version read.
+func (r *Records) PutJob(ctx context.Context, name string, j *Job, old store.Version) (store.Version, error) {
+	return write(ctx, r, jobKey(name), old, j.encode)
+}

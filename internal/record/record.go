@@ -1,0 +1,119 @@
+// Package record remembers: it is the typed view of a store.Store.
+//
+// It owns the names of keys and the formats of values, and the steps by which
+// a Set of certificates goes from staging into use. It decides nothing and
+// contacts nobody.
+//
+//	accounts/<ca>/<id>              account key, then URL and contacts
+//	domains/<name>                  the active Set
+//	staging/<name>                  a Set that is complete or being completed
+//	archive/<name>/<when>-<hash>    former Sets; broken-<hash>: unreadable values
+//	jobs/<name>                     errors, next attempt, set-ups to clean, event log
+//	leases/<name>                   who works on the Domain (store.Leaser)
+//
+// where <ca> is the directory URL's host, a dash and 8 hex digits of the
+// SHA-256 of the URL.
+package record
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/url"
+
+	"github.com/manageddomains/md/store"
+)
+
+// Records is the typed view of a Store. It has no state of its own.
+type Records struct {
+	Store store.Store
+}
+
+func accountKey(ca, id string) string { return "accounts/" + caID(ca) + "/" + id }
+func activeKey(name string) string    { return "domains/" + name }
+func stagingKey(name string) string   { return "staging/" + name }
+func archivePrefix(name string) string {
+	return "archive/" + name + "/"
+}
+func jobKey(name string) string { return "jobs/" + name }
+
+// LeaseKey is the key of the lease under which one process works on a Domain.
+func LeaseKey(name string) string { return "leases/" + name }
+
+// ActivePrefix is the prefix below which active Sets stand, and ActiveName
+// the Domain whose Set stands at a key below it.
+const ActivePrefix = "domains/"
+
+// ActiveName returns the name of the Domain whose active Set is at key.
+func ActiveName(key string) string { return key[len(ActivePrefix):] }
+
+// caID is the name of a CA in keys: readable, and different for any two
+// directory URLs.
+func caID(directory string) string {
+	sum := sha256.Sum256([]byte(directory))
+	host := "ca"
+	if u, err := url.Parse(directory); err == nil && u.Hostname() != "" {
+		host = u.Hostname()
+	}
+	return host + "-" + hex.EncodeToString(sum[:4])
+}
+
+// BrokenError reports a value that cannot be read for what it should be.
+// Version is the one that was read: a Put at that Version replaces it.
+type BrokenError struct {
+	Key     string
+	Place   string // where the Store keeps it, for people
+	Version store.Version
+	Err     error
+
+	value []byte
+}
+
+func (e *BrokenError) Error() string {
+	return fmt.Sprintf("%s is broken (%v)", e.Place, e.Err)
+}
+
+func (e *BrokenError) Unwrap() error { return e.Err }
+
+// SetAside copies a broken value into the archive of the Domain name, so that
+// it can be replaced without losing what could be learnt, or rescued, from
+// it. It may be repeated.
+func (r *Records) SetAside(ctx context.Context, name string, b *BrokenError) error {
+	sum := sha256.Sum256(b.value)
+	key := archivePrefix(name) + "broken-" + hex.EncodeToString(sum[:8])
+	_, err := r.Store.Put(ctx, key, b.value, store.None)
+	if err != nil && !errors.Is(err, store.ErrConflict) {
+		return fmt.Errorf("keeping a copy of the broken %s: %w", b.Place, err)
+	}
+	return nil
+}
+
+// read gets a value and decodes it. A value that does not decode is a
+// *BrokenError.
+func read[T any](ctx context.Context, r *Records, key string, decode func([]byte) (T, error)) (T, store.Version, error) {
+	var zero T
+	data, v, err := r.Store.Get(ctx, key)
+	if err != nil {
+		return zero, store.None, fmt.Errorf("reading %s: %w", store.Locate(r.Store, key), err)
+	}
+	got, err := decode(data)
+	if err != nil {
+		return zero, v, &BrokenError{Key: key, Place: store.Locate(r.Store, key), Version: v, Err: err, value: data}
+	}
+	return got, v, nil
+}
+
+// write puts a value whose encoding may fail.
+func write(ctx context.Context, r *Records, key string, old store.Version, encode func() ([]byte, error)) (store.Version, error) {
+	data, err := encode()
+	if err != nil {
+		return store.None, fmt.Errorf("encoding %s: %w", key, err)
+	}
+	v, err := r.Store.Put(ctx, key, data, old)
+	if err != nil {
+		return store.None, fmt.Errorf("writing %s: %w", store.Locate(r.Store, key), err)
+	}
+	return v, nil
+}

@@ -1,0 +1,203 @@
+package record
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"time"
+)
+
+const (
+	credentialType  = "MD CREDENTIAL"
+	privateKeyType  = "PRIVATE KEY"
+	certificateType = "CERTIFICATE"
+)
+
+// Set is all that a Domain serves, as one value: a credential for each key
+// type, first choice first. It is written and read as one PEM text, so that
+// it is replaced as a whole or not at all.
+type Set struct {
+	Credentials []Credential
+}
+
+// Credential is a private key with what a CA has certified about it. In
+// staging its Chain may be empty: then Order names an order in progress.
+type Credential struct {
+	Meta
+	// Key is the private key in PKCS #8 form.
+	Key []byte
+	// Chain is the certificate chain in DER, leaf first.
+	Chain [][]byte
+	// Other holds the blocks behind the chain that this version does not
+	// know. They are kept.
+	Other []*pem.Block
+
+	unknown map[string]json.RawMessage
+}
+
+// Meta tells where a credential comes from.
+type Meta struct {
+	KeyType     string    `json:"key-type"`
+	CA          string    `json:"ca,omitempty"`          // directory URL
+	Account     string    `json:"account,omitempty"`     // account URL
+	Order       string    `json:"order,omitempty"`       // order URL
+	Certificate string    `json:"certificate,omitempty"` // certificate URL
+	Profile     string    `json:"profile,omitempty"`
+	When        time.Time `json:"when"` // when the chain came, or the order was made
+}
+
+// Complete reports whether the credential has its certificate.
+func (c *Credential) Complete() bool { return len(c.Chain) > 0 }
+
+// Signer returns the private key.
+func (c *Credential) Signer() (crypto.Signer, error) {
+	key, err := x509.ParsePKCS8PrivateKey(c.Key)
+	if err != nil {
+		return nil, fmt.Errorf("the private key of the %s certificate: %w", c.KeyType, err)
+	}
+	signer, ok := key.(crypto.Signer)
+	if !ok {
+		return nil, fmt.Errorf("the private key of the %s certificate cannot sign", c.KeyType)
+	}
+	return signer, nil
+}
+
+// Leaf returns the parsed leaf certificate.
+func (c *Credential) Leaf() (*x509.Certificate, error) {
+	if !c.Complete() {
+		return nil, fmt.Errorf("the %s certificate is missing", c.KeyType)
+	}
+	leaf, err := x509.ParseCertificate(c.Chain[0])
+	if err != nil {
+		return nil, fmt.Errorf("the %s certificate: %w", c.KeyType, err)
+	}
+	return leaf, nil
+}
+
+// Complete reports whether the Set has credentials and all of them have
+// their certificates.
+func (s *Set) Complete() bool {
+	for i := range s.Credentials {
+		if !s.Credentials[i].Complete() {
+			return false
+		}
+	}
+	return len(s.Credentials) > 0
+}
+
+// Credential returns the credential of a key type, nil if there is none.
+func (s *Set) Credential(keyType string) *Credential {
+	if s == nil {
+		return nil
+	}
+	for i := range s.Credentials {
+		if s.Credentials[i].KeyType == keyType {
+			return &s.Credentials[i]
+		}
+	}
+	return nil
+}
+
+// Replace puts c in the place of the credential of its key type, or at the end.
+func (s *Set) Replace(c Credential) {
+	if old := s.Credential(c.KeyType); old != nil {
+		*old = c
+		return
+	}
+	s.Credentials = append(s.Credentials, c)
+}
+
+// when is the moment of the newest credential.
+func (s *Set) when() time.Time {
+	var t time.Time
+	for i := range s.Credentials {
+		if s.Credentials[i].When.After(t) {
+			t = s.Credentials[i].When
+		}
+	}
+	return t
+}
+
+// Encode returns the Set as PEM. What Decode has accepted encodes to the
+// same bytes.
+func (s *Set) Encode() ([]byte, error) {
+	var out bytes.Buffer
+	for i := range s.Credentials {
+		c := &s.Credentials[i]
+		blocks := make([]*pem.Block, 0, 1+len(c.Chain)+len(c.Other))
+		blocks = append(blocks, &pem.Block{Type: privateKeyType, Bytes: c.Key})
+		for _, der := range c.Chain {
+			blocks = append(blocks, &pem.Block{Type: certificateType, Bytes: der})
+		}
+		blocks = append(blocks, c.Other...)
+		if err := encodeSection(&out, credentialType, c.Meta, c.unknown, blocks); err != nil {
+			return nil, err
+		}
+	}
+	return out.Bytes(), nil
+}
+
+// DecodeSet reads what Encode wrote: the same bytes, or it is an error.
+func DecodeSet(data []byte) (*Set, error) {
+	sections, err := decodeSections(data, credentialType)
+	if err != nil {
+		return nil, err
+	}
+	if len(sections) == 0 {
+		return nil, errors.New("it is empty")
+	}
+	set := new(Set)
+	for _, s := range sections {
+		c, err := s.credential()
+		if err != nil {
+			return nil, err
+		}
+		if set.Credential(c.KeyType) != nil {
+			return nil, fmt.Errorf("it has two credentials of type %q", c.KeyType)
+		}
+		set.Credentials = append(set.Credentials, c)
+	}
+	again, err := set.Encode()
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(again, data) {
+		return nil, errors.New("it is not in the form that this program writes")
+	}
+	return set, nil
+}
+
+func (s section) credential() (Credential, error) {
+	var c Credential
+	unknown, err := s.metadata(&c.Meta)
+	if err != nil {
+		return c, err
+	}
+	c.unknown = unknown
+	blocks := s.blocks
+	if len(blocks) == 0 || blocks[0].Type != privateKeyType {
+		return c, fmt.Errorf("the %s credential has no block %q", c.KeyType, privateKeyType)
+	}
+	c.Key = blocks[0].Bytes
+	for blocks = blocks[1:]; len(blocks) > 0 && blocks[0].Type == certificateType; blocks = blocks[1:] {
+		c.Chain = append(c.Chain, blocks[0].Bytes)
+	}
+	c.Other = blocks
+	return c, nil
+}
+
+// Hash names the content of the Set: 16 hex digits.
+func (s *Set) Hash() (string, error) {
+	data, err := s.Encode()
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:8]), nil
+}
