@@ -11,12 +11,14 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/net/idna"
 	"golang.org/x/sync/errgroup"
@@ -54,8 +56,9 @@ type (
 	// CA is a certificate authority, by name or by URL.
 	CA = acmeclient.CA
 
-	// Problem is what a CA answered instead of a certificate: errors.As
-	// finds it in the errors of Renew and Ready, and in Event.Err.
+	// Problem says what could not be done at a CA, and whether and when to
+	// try again: errors.As finds a *Problem in the errors of Renew and in
+	// Event.Err.
 	Problem = acmeclient.Problem
 
 	// KeyType is the type of a certificate's key.
@@ -75,7 +78,8 @@ const (
 
 // Errors that callers branch on, with errors.Is.
 var (
-	// ErrNotManaged: the name belongs to none of the Domains.
+	// ErrNotManaged: the name belongs to none of the Domains. In the errors
+	// of GetCertificate it may stand beside those of the configuration.
 	ErrNotManaged = engine.ErrNotManaged
 	// ErrNotReady: a Domain has no certificate in date.
 	ErrNotReady = engine.ErrNotReady
@@ -86,12 +90,16 @@ var (
 )
 
 // ConfigError says which field of which Domain cannot work. Check finds all
-// of them at once and joins them: range over them with errors.As, or print
-// them.
+// of them at once and joins them: print the error, which has a line for each,
+// or take it apart with the Unwrap() []error that errors.Join gives it;
+// errors.As finds the first.
 type ConfigError struct {
-	// Domain is the Domain's Name, or "" for a field of the Manager.
+	// Domain is the Domain's Name, or what stands for it where there is none:
+	// the first of its Names as it was given, or "number 3" for the third
+	// Domain. Empty: it is a field of the Manager.
 	Domain string
-	// Field is the name of the field.
+	// Field is the name of the field, such as "Names", "Store" or
+	// "Default.CAs".
 	Field string
 	// Err is what is wrong, and what to do.
 	Err error
@@ -113,13 +121,15 @@ func (e *ConfigError) Unwrap() error { return e.Err }
 type Domain struct {
 	// Name identifies the Domain in the Store and on status pages. Change
 	// Names as you like; a Domain that keeps its Name keeps its certificates.
-	// Zero: the first of Names, in ASCII.
+	// It may be any text of up to 255 bytes without a slash or control
+	// characters. Zero: the first of Names, in ASCII.
 	Name string
 
 	// Names are the DNS names that the certificates cover: in Unicode or
-	// ASCII, in any case, wildcards ("*.example.com") included. There must be
-	// at least one. A name may stand in one Domain only; a wildcard and a
-	// name that it covers may stand in two: the exact name wins.
+	// ASCII, in any case, with or without a final dot, wildcards
+	// ("*.example.com") included. There must be at least one. A name may
+	// stand in one Domain only; a wildcard and a name that it covers may
+	// stand in two: the exact name wins.
 	Names []string
 
 	// CAs says where certificates are ordered. Zero: Let's Encrypt. There
@@ -127,7 +137,9 @@ type Domain struct {
 	CAs []CA
 
 	// Contacts are e-mail addresses (or URLs) that the CA is given when the
-	// account is registered. Many CAs neither need nor keep them.
+	// account is registered. All Domains at one CA share an account: its
+	// contacts are those of the Domain that needed it first. Many CAs neither
+	// need nor keep them.
 	Contacts []string
 
 	// KeyTypes has a certificate for each; a client gets the first that it
@@ -135,7 +147,8 @@ type Domain struct {
 	KeyTypes []KeyType
 
 	// Challengers are all that may prove control of the names, best first.
-	// Zero: tls-alpn-01, http-01, and then Manager.Challengers.
+	// A wildcard needs one for a dns type. Zero: tls-alpn-01, http-01, and
+	// then Manager.Challengers.
 	Challengers []Challenger
 
 	// RenewWindow is the time before expiry in which a certificate is
@@ -146,10 +159,14 @@ type Domain struct {
 
 // Manager gets, renews and serves certificates for its Domains. Set the
 // fields before the first method call, and do not change them after it. All
-// methods may be called concurrently.
+// methods may be called concurrently. A Manager must not be copied.
 //
 // The zero Manager serves nothing and contacts nobody: nothing is ordered
 // that was not declared.
+//
+// If the configuration cannot work, all methods that return an error return
+// the ConfigErrors, and nothing is served. Such a Manager stays as it is:
+// make another.
 type Manager struct {
 	// Domains are those to look after. They are read at the first method
 	// call; later, use Update.
@@ -159,8 +176,9 @@ type Manager struct {
 	Default Domain
 
 	// AcceptTerms says that you agree to the terms of service of the CAs.
-	// Until it is set, the Domains at a CA that has terms serve the fallback
-	// certificate, and their status says which terms.
+	// Without it, no account is registered at a CA that has terms: Domains
+	// without a certificate serve the fallback, and their status says which
+	// terms.
 	AcceptTerms bool
 
 	// Store is where everything is kept that must survive a restart. Zero: a
@@ -178,8 +196,9 @@ type Manager struct {
 	// Logger takes the log. Zero: slog.Default().
 	Logger *slog.Logger
 
-	// HTTPClient speaks to the CAs; its Transport is wrapped. Zero: a client
-	// with time-outs and the proxy of the environment.
+	// HTTPClient speaks to the CAs. Of its fields, only Transport and Timeout
+	// (for each request; zero: three minutes) are used. Zero: connections
+	// with time-outs, and the proxy of the environment.
 	HTTPClient *http.Client
 
 	// HTTPAddr and HTTPSAddr are where ListenAndServe listens. Zero: ":80"
@@ -187,7 +206,8 @@ type Manager struct {
 	HTTPAddr, HTTPSAddr string
 
 	// CheckInterval is the time between two regular looks at a Domain, give
-	// or take a half. Deadlines do not wait for it. Zero: 12 hours.
+	// or take a half. Deadlines do not wait for it; what a Notifier has
+	// vetoed does. Zero: 12 hours.
 	CheckInterval time.Duration
 
 	// RetryDelay is the time to the second attempt; it doubles with each
@@ -200,10 +220,11 @@ type Manager struct {
 }
 
 // Check returns all configuration errors at once, nil if there are none: an
-// errors.Join of *ConfigError. It does no I/O.
+// errors.Join of *ConfigError. It looks at the fields only, and does no I/O.
 func (m *Manager) Check() error {
-	_, err := m.resolve(m.Domains)
-	return errors.Join(err, m.checkStore())
+	_, storeErr := m.store()
+	_, err := m.resolve(m.Domains, storeErr)
+	return err
 }
 
 // Load reads what the Store has for the Domains, so that it is served from
@@ -211,7 +232,8 @@ func (m *Manager) Check() error {
 // value that is broken is logged and will be replaced; the error is one of
 // the configuration, or says that the Store cannot be read.
 //
-// Run calls it; call it yourself before you open your own listener.
+// A Domain is read once: further calls read those that are not read yet. Run
+// calls Load; call it yourself before you open your own listener.
 func (m *Manager) Load(ctx context.Context) error {
 	e, err := m.start()
 	if err != nil {
@@ -224,8 +246,10 @@ func (m *Manager) Load(ctx context.Context) error {
 // certificates that are missing, and renews those whose time has come. All
 // else that a Manager does works without it, with what the Store has.
 //
-// Run may be called again when it has returned. The error is ErrRunning while
-// another call is running.
+// It returns an error only at its beginning: ErrRunning while another call is
+// running, or one of the configuration. Whatever goes wrong else is in the
+// log, in the status and with the Notifier, and is tried again. Run may be
+// called again when it has returned.
 func (m *Manager) Run(ctx context.Context) error {
 	e, err := m.start()
 	if err != nil {
@@ -237,10 +261,10 @@ func (m *Manager) Run(ctx context.Context) error {
 // Ready returns nil when the Domains of all names have certificates in date;
 // without names, when all Domains have. A name is a DNS name or a Domain's
 // Name. It waits until that is so. The error is ErrNotManaged for an unknown
-// name; ErrNotReady at once when somebody's help is needed, wrapping why; and
-// ErrNotReady when ctx ends.
+// name; ErrNotReady at once when somebody's help is needed, with why in its
+// text; and ErrNotReady with the context's error when ctx ends.
 //
-// Certificates are only got while Run is running.
+// Certificates are only got while Run is running, or by Renew.
 func (m *Manager) Ready(ctx context.Context, names ...string) error {
 	e, err := m.start()
 	if err != nil {
@@ -248,7 +272,7 @@ func (m *Manager) Ready(ctx context.Context, names ...string) error {
 	}
 	ascii := make([]string, 0, len(names))
 	for _, name := range names {
-		ascii = append(ascii, lookupName(name))
+		ascii = append(ascii, lookupName(e, name))
 	}
 	return e.Ready(ctx, ascii...)
 }
@@ -257,12 +281,15 @@ func (m *Manager) Ready(ctx context.Context, names ...string) error {
 // a ConfigError, nothing changes. Domains that are as before keep everything.
 // Those that are gone are no longer served; what the Store has of them stays,
 // and is used when they come back.
+//
+// Another error says that the Store could not be read for some of the Domains.
+// All are in place then; the same Update again reads what is missing.
 func (m *Manager) Update(ctx context.Context, domains []Domain) error {
 	e, err := m.start()
 	if err != nil {
 		return err
 	}
-	defs, err := m.resolve(domains)
+	defs, err := m.resolve(domains, nil)
 	if err != nil {
 		return err
 	}
@@ -272,22 +299,25 @@ func (m *Manager) Update(ctx context.Context, domains []Domain) error {
 
 // Renew orders certificates for a Domain, given by its Name or any of its DNS
 // names, now, and returns when they are in use. It works with and without
-// Run. If the CA refuses, the error is a *Problem.
+// Run, and does not wait for the time of the next attempt. If an attempt is
+// under way, it waits for its end; then it makes its own.
+//
+// The error is ErrNotManaged for an unknown name, wraps ErrVeto if the
+// Notifier said so, and wraps a *Problem if it went wrong at the CA.
 func (m *Manager) Renew(ctx context.Context, name string) error {
 	e, err := m.start()
 	if err != nil {
 		return err
 	}
-	return e.Renew(ctx, lookupName(name))
+	return e.Renew(ctx, lookupName(e, name))
 }
 
 // TLSConfig returns a configuration that serves the Domains and answers
-// tls-alpn-01 challenges, for HTTP/1.1 and HTTP/2. It may be changed; leave
-// Certificates empty, or Go does not ask for a certificate where a client
-// sends no server name.
+// tls-alpn-01 challenges, for HTTP/1.1 and HTTP/2. It is the caller's, and may
+// be changed. Put nothing into Certificates unless it is to be served to
+// clients that send no server name, or one that is not managed.
 //
-// Clients that ask for names that are not managed get the alert
-// unrecognized_name.
+// Without it, those clients get the alert unrecognized_name.
 func (m *Manager) TLSConfig() *tls.Config {
 	return &tls.Config{
 		MinVersion:         tls.VersionTLS12,
@@ -295,7 +325,7 @@ func (m *Manager) TLSConfig() *tls.Config {
 		GetConfigForClient: m.GetConfigForClient,
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 			cert, err := m.GetCertificate(hello)
-			if errors.Is(err, ErrNotManaged) {
+			if m.config == nil && errors.Is(err, ErrNotManaged) {
 				return nil, nil // crypto/tls sends unrecognized_name
 			}
 			return cert, err
@@ -306,7 +336,7 @@ func (m *Manager) TLSConfig() *tls.Config {
 // GetCertificate is for tls.Config.GetCertificate. It answers from memory,
 // takes no lock and allocates nothing for a name that has a certificate. A
 // Domain without one is served a self-signed certificate. For other names
-// the error is ErrNotManaged.
+// the error is ErrNotManaged. What is returned must not be changed.
 //
 // Until Load or Run has read a Domain, a handshake for it reads its
 // certificate from the Store, and waits for that at most 5 seconds.
@@ -315,8 +345,11 @@ func (m *Manager) TLSConfig() *tls.Config {
 // configuration's NextProtos; TLSConfig needs no such care. Hello.Conn may be
 // nil.
 func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	m.once.Do(m.build)
-	return m.engine.Certificate(hello)
+	e, err := m.start()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotManaged, err)
+	}
+	return e.Certificate(hello)
 }
 
 // GetConfigForClient is for tls.Config.GetConfigForClient: it answers
@@ -324,7 +357,11 @@ func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 // closes their connections after 10 seconds.
 func (m *Manager) GetConfigForClient(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	m.once.Do(m.build)
-	return m.engine.ConfigForClient(hello)
+	config, err := m.engine.ConfigForClient(hello)
+	if err != nil && m.config != nil {
+		return nil, m.config // it is why nothing is pending
+	}
+	return config, err
 }
 
 // HTTPHandler returns the handler for port 80: it answers http-01 challenges
@@ -343,23 +380,37 @@ func (m *Manager) HTTPSHandler(next http.Handler) http.Handler {
 }
 
 // ListenAndServe listens on HTTPAddr and HTTPSAddr and serves h on both, with
-// everything around it: see Serve.
+// everything around it: see Serve. It returns nil after ctx has ended; an
+// error says what of the configuration cannot work, which address cannot be
+// listened on, or what stopped the servers.
 func (m *Manager) ListenAndServe(ctx context.Context, h http.Handler) error {
 	if _, err := m.start(); err != nil {
 		return err
 	}
-	plain, err := listen(ctx, cmp.Or(m.HTTPAddr, ":80"))
+	plain, secure, err := m.listen(ctx)
+	if ctx.Err() != nil && err != nil {
+		return nil // it is why nobody listens
+	}
 	if err != nil {
 		return err
 	}
-	secure, err := listen(ctx, cmp.Or(m.HTTPSAddr, ":443"))
+	return m.Serve(ctx, h, plain, secure)
+}
+
+// listen opens both listeners, or none.
+func (m *Manager) listen(ctx context.Context) (plain, secure net.Listener, err error) {
+	plain, err = listen(ctx, cmp.Or(m.HTTPAddr, ":80"))
+	if err != nil {
+		return nil, nil, err
+	}
+	secure, err = listen(ctx, cmp.Or(m.HTTPSAddr, ":443"))
 	if err != nil {
 		if plain != nil {
 			plain.Close()
 		}
-		return err
+		return nil, nil, err
 	}
-	return m.Serve(ctx, h, plain, secure)
+	return plain, secure, nil
 }
 
 // listen returns a listener for addr, nil for "-".
@@ -376,8 +427,12 @@ func listen(ctx context.Context, addr string) (net.Listener, error) {
 }
 
 // Serve serves h on both listeners, over HTTP/1.1 on plain and HTTP/2 or
-// HTTP/1.1 on secure, and runs the Manager, until ctx ends; then it stops
-// gracefully and returns nil. Either listener may be nil; both are closed.
+// HTTP/1.1 on secure, and runs the Manager, until ctx ends; then it lets
+// requests end for up to ten seconds, and returns nil. If a server or Run
+// fails, all is stopped and that error returned.
+//
+// HTTPHandler and HTTPSHandler are put before h. A nil h answers 404. Either
+// listener may be nil; both are closed.
 func (m *Manager) Serve(ctx context.Context, h http.Handler, plain, secure net.Listener) error {
 	e, err := m.start()
 	if err != nil {
@@ -401,6 +456,7 @@ func (m *Manager) Serve(ctx context.Context, h http.Handler, plain, secure net.L
 
 // Status yields the report of each Domain, in the order of their Names. A
 // Manager is a status.Source: see status.JSON and status.Text for handlers.
+// It tells what is in memory, and does no I/O.
 func (m *Manager) Status() iter.Seq[status.Domain] {
 	m.once.Do(m.build)
 	return m.engine.Status()
@@ -418,9 +474,8 @@ func (m *Manager) start() (*engine.Engine, error) {
 // build makes the engine. If the configuration is wrong, it has no Domains.
 func (m *Manager) build() {
 	s, err := m.store()
-	defs, domainsErr := m.resolve(m.Domains)
-	m.config = errors.Join(domainsErr, err)
-	if m.config != nil {
+	defs, err := m.resolve(m.Domains, err)
+	if m.config = err; err != nil {
 		s, defs = cmp.Or[Store](s, new(store.Memory)), nil
 	}
 	m.engine = engine.New(engine.Config{
@@ -430,19 +485,14 @@ func (m *Manager) build() {
 	m.engine.SetDomains(defs)
 }
 
-func (m *Manager) checkStore() error {
-	_, err := m.store()
-	return err
-}
-
 // store returns the Store that was meant.
 func (m *Manager) store() (Store, error) {
 	if m.Store != nil {
 		return m.Store, nil
 	}
-	// systemd separates several directories by colons.
-	if dir, _, _ := strings.Cut(os.Getenv("STATE_DIRECTORY"), ":"); dir != "" {
-		return store.NewDir(dir), nil
+	// systemd separates several directories by colons; the first is taken.
+	if dirs := filepath.SplitList(os.Getenv("STATE_DIRECTORY")); len(dirs) > 0 && dirs[0] != "" {
+		return store.NewDir(dirs[0]), nil
 	}
 	dir, err := os.UserConfigDir()
 	if err != nil {
@@ -452,23 +502,13 @@ func (m *Manager) store() (Store, error) {
 }
 
 // resolve makes of what was said what is meant, and finds everything that
-// cannot work.
-func (m *Manager) resolve(domains []Domain) ([]*engine.Domain, error) {
-	r := resolver{manager: m, names: make(map[string]string), taken: make(map[string]bool)}
-	if len(m.Default.Names) > 0 || m.Default.Name != "" {
-		r.fail("", "Default", errors.New("Name and Names cannot have a default"))
+// cannot work. Whatever has been found before, if not nil, is joined to it.
+func (m *Manager) resolve(domains []Domain, found error) ([]*engine.Domain, error) {
+	r := resolver{names: make(map[string]string), taken: make(map[string]bool)}
+	if found != nil {
+		r.errs = append(r.errs, found)
 	}
-	for i, c := range m.Challengers {
-		if c == nil {
-			r.fail("", "Challengers", fmt.Errorf("number %d is nil", i+1))
-		}
-	}
-	if m.CheckInterval < 0 {
-		r.fail("", "CheckInterval", fmt.Errorf("%v is less than nothing", m.CheckInterval))
-	}
-	if m.RetryDelay < 0 {
-		r.fail("", "RetryDelay", fmt.Errorf("%v is less than nothing", m.RetryDelay))
-	}
+	r.manager(m)
 	defs := make([]*engine.Domain, 0, len(domains))
 	for i := range domains {
 		defs = append(defs, r.domain(i, domains[i]))
@@ -479,27 +519,63 @@ func (m *Manager) resolve(domains []Domain) ([]*engine.Domain, error) {
 	return defs, nil
 }
 
-// resolver gathers what is wrong with Domains.
+// resolver gathers what is wrong with a Manager and its Domains.
 type resolver struct {
-	manager *Manager
-	names   map[string]string // DNS name → Name of the Domain that has it
-	taken   map[string]bool   // Names of Domains
-	errs    []error
+	defaults Domain            // what fills the Domains, as far as it can be used
+	names    map[string]string // DNS name → Name of the Domain that has it
+	taken    map[string]bool   // Names of Domains
+	errs     []error
 }
 
-func (r *resolver) fail(domain, field string, err error) {
-	r.errs = append(r.errs, &ConfigError{Domain: domain, Field: field, Err: err})
+// place is where a field stands.
+type place struct {
+	domain string // see ConfigError.Domain
+	prefix string // of the field
+}
+
+func (r *resolver) fail(at place, field string, err error) {
+	r.errs = append(r.errs, &ConfigError{Domain: at.domain, Field: at.prefix + field, Err: err})
+}
+
+// manager checks what all Domains share, so that what is wrong with it is
+// said once, and makes of it what fills them. Whatever has been reported is
+// left out of that.
+func (r *resolver) manager(m *Manager) {
+	if m.CheckInterval < 0 {
+		r.fail(place{}, "CheckInterval", fmt.Errorf("%v is less than nothing", m.CheckInterval))
+	}
+	if m.RetryDelay < 0 {
+		r.fail(place{}, "RetryDelay", fmt.Errorf("%v is less than nothing", m.RetryDelay))
+	}
+	if len(m.Default.Names) > 0 || m.Default.Name != "" {
+		r.fail(place{}, "Default", errors.New("Name and Names cannot have a default"))
+	}
+	own := r.challengers(place{}, m.Challengers)
+	inDefault := place{prefix: "Default."}
+	list := r.challengers(inDefault, m.Default.Challengers)
+	if len(list) == 0 {
+		list = append([]Challenger{&TLSALPN01{}, &HTTP01{}}, own...)
+	}
+	found := len(r.errs)
+	r.rest(inDefault, m.Default, new(engine.Domain))
+	if len(r.errs) == found {
+		r.defaults = m.Default
+	}
+	r.defaults.Challengers = list
 }
 
 func (r *resolver) domain(i int, d Domain) *engine.Domain {
 	def := &engine.Domain{Name: d.Name}
-	def.Names, def.Shown = r.namesOf(d.label(i), d.Names)
+	at := place{domain: d.label(i)}
+	def.Names, def.Shown = r.namesOf(at, d.Names)
 	if def.Name == "" && len(def.Names) > 0 {
 		def.Name = def.Names[0]
 	}
-	label := cmp.Or(def.Name, d.label(i))
-	r.identity(label, def)
-	r.rest(label, r.manager.filled(d), def)
+	r.identity(at, def)
+	d = r.filled(d)
+	r.rest(at, d, def)
+	def.Challengers = r.challengers(at, d.Challengers)
+	r.wildcards(at, def)
 	return def
 }
 
@@ -508,50 +584,50 @@ func (d *Domain) label(i int) string {
 	if d.Name != "" {
 		return d.Name
 	}
-	if len(d.Names) > 0 && d.Names[0] != "" {
-		return d.Names[0]
+	if len(d.Names) == 0 || d.Names[0] == "" {
+		return fmt.Sprintf("number %d", i+1)
 	}
-	return fmt.Sprintf("number %d", i+1)
+	if name, err := asciiName(d.Names[0]); err == nil {
+		return name
+	}
+	return d.Names[0]
 }
 
 // filled returns d with the defaults in the place of what it leaves zero.
-func (m *Manager) filled(d Domain) Domain {
+func (r *resolver) filled(d Domain) Domain {
 	if len(d.CAs) == 0 {
-		d.CAs = m.Default.CAs
+		d.CAs = r.defaults.CAs
 	}
 	if len(d.Contacts) == 0 {
-		d.Contacts = m.Default.Contacts
+		d.Contacts = r.defaults.Contacts
 	}
 	if len(d.KeyTypes) == 0 {
-		d.KeyTypes = m.Default.KeyTypes
+		d.KeyTypes = r.defaults.KeyTypes
 	}
 	if len(d.Challengers) == 0 {
-		d.Challengers = m.Default.Challengers
+		d.Challengers = r.defaults.Challengers
 	}
-	if len(d.Challengers) == 0 {
-		d.Challengers = append([]Challenger{&TLSALPN01{}, &HTTP01{}}, m.Challengers...)
-	}
-	d.RenewWindow = cmp.Or(d.RenewWindow, m.Default.RenewWindow)
+	d.RenewWindow = cmp.Or(d.RenewWindow, r.defaults.RenewWindow)
 	return d
 }
 
 // identity checks that the Name can be kept, and that nobody else has it.
-func (r *resolver) identity(label string, def *engine.Domain) {
+func (r *resolver) identity(at place, def *engine.Domain) {
 	if def.Name == "" {
 		return // its Names are wrong, which has been said
 	}
 	if strings.Contains(def.Name, "/") {
-		r.fail(label, "Name", errors.New("it cannot have a slash"))
+		r.fail(at, "Name", errors.New("it cannot have a slash"))
 	} else if err := store.CheckKey("domains/" + def.Name); err != nil {
-		r.fail(label, "Name", err)
+		r.fail(at, "Name", err)
 	}
 	if r.taken[def.Name] {
-		r.fail(label, "Name", errors.New("another Domain has the same; give each its own"))
+		r.fail(at, "Name", errors.New("another Domain has the same; give each its own"))
 	}
 	r.taken[def.Name] = true
 	for _, name := range def.Names {
 		if other, ok := r.names[name]; ok {
-			r.fail(label, "Names", fmt.Errorf("%s is in Domain %q already; a name can be in one Domain only", name, other))
+			r.fail(at, "Names", fmt.Errorf("%s is in Domain %q already; a name can be in one Domain only", name, other))
 			continue
 		}
 		r.names[name] = def.Name
@@ -560,14 +636,14 @@ func (r *resolver) identity(label string, def *engine.Domain) {
 
 // namesOf returns the names of a Domain in ASCII, without repetitions, and as
 // people write them.
-func (r *resolver) namesOf(label string, said []string) (names, shown []string) {
+func (r *resolver) namesOf(at place, said []string) (names, shown []string) {
 	if len(said) == 0 {
-		r.fail(label, "Names", errors.New("there must be at least one name"))
+		r.fail(at, "Names", errors.New("there must be at least one name"))
 	}
 	for _, s := range said {
 		name, err := asciiName(s)
 		if err != nil {
-			r.fail(label, "Names", err)
+			r.fail(at, "Names", err)
 			continue
 		}
 		if !slices.Contains(names, name) {
@@ -577,28 +653,32 @@ func (r *resolver) namesOf(label string, said []string) (names, shown []string) 
 	return names, shown
 }
 
-// rest resolves all that may come from the default.
-func (r *resolver) rest(label string, d Domain, def *engine.Domain) {
-	def.Contacts = slices.Clone(d.Contacts)
-	for i, c := range def.Contacts {
-		contact, err := contactURL(c)
-		if err != nil {
-			r.fail(label, "Contacts", err)
-		}
-		def.Contacts[i] = contact
-	}
-	r.ca(label, d.CAs, def)
-	r.keyTypes(label, d.KeyTypes, def)
-	if err := d.RenewWindow.Check(); err != nil {
-		r.fail(label, "RenewWindow", err)
-	}
+// rest resolves what may come from the default, but for the challengers.
+func (r *resolver) rest(at place, d Domain, def *engine.Domain) {
+	def.Contacts = r.contacts(at, d.Contacts)
+	def.CA = r.ca(at, d.CAs)
+	def.KeyTypes = r.keyTypes(at, d.KeyTypes)
 	def.RenewWindow = d.RenewWindow
-	r.challengers(label, d.Challengers, def)
+	if err := d.RenewWindow.Check(); err != nil {
+		r.fail(at, "RenewWindow", err)
+	}
 }
 
-func (r *resolver) ca(label string, cas []CA, def *engine.Domain) {
+func (r *resolver) contacts(at place, said []string) []string {
+	var contacts []string
+	for _, s := range said {
+		contact, err := contactURL(s)
+		if err != nil {
+			r.fail(at, "Contacts", err)
+		}
+		contacts = append(contacts, contact)
+	}
+	return contacts
+}
+
+func (r *resolver) ca(at place, cas []CA) CA {
 	if len(cas) > 1 {
-		r.fail(label, "CAs", errors.New("there may be one"))
+		r.fail(at, "CAs", errors.New("there may be one"))
 	}
 	ca := CA{}
 	if len(cas) > 0 {
@@ -606,43 +686,68 @@ func (r *resolver) ca(label string, cas []CA, def *engine.Domain) {
 	}
 	resolved, err := ca.Resolve()
 	if err != nil {
-		r.fail(label, "CAs", err)
+		r.fail(at, "CAs", err)
 	}
-	def.CA = resolved
+	return resolved
 }
 
-func (r *resolver) keyTypes(label string, types []KeyType, def *engine.Domain) {
-	if len(types) == 0 {
-		types = []KeyType{P256}
+func (r *resolver) keyTypes(at place, said []KeyType) []KeyType {
+	if len(said) == 0 {
+		return []KeyType{P256}
 	}
-	for _, said := range types {
-		t, err := acmeclient.ParseKeyType(string(said))
+	var types []KeyType
+	for _, s := range said {
+		t, err := acmeclient.ParseKeyType(string(s))
 		switch {
 		case err != nil:
-			r.fail(label, "KeyTypes", err)
-		case slices.Contains(def.KeyTypes, t):
-			r.fail(label, "KeyTypes", fmt.Errorf("%s is there twice", t))
+			r.fail(at, "KeyTypes", err)
+		case slices.Contains(types, t):
+			r.fail(at, "KeyTypes", fmt.Errorf("%s is there twice", t))
 		default:
-			def.KeyTypes = append(def.KeyTypes, t)
+			types = append(types, t)
 		}
 	}
+	return types
 }
 
-// challengers checks that there is one for every name: a wildcard can only be
-// proved in DNS (RFC 8555 §8.4).
-func (r *resolver) challengers(label string, list []Challenger, def *engine.Domain) {
-	dns := false
-	for i, c := range list {
-		if c == nil {
-			r.fail(label, "Challengers", fmt.Errorf("number %d is nil", i+1))
+func (r *resolver) challengers(at place, said []Challenger) []Challenger {
+	var list []Challenger
+	for i, c := range said {
+		if isNil(c) {
+			r.fail(at, "Challengers", fmt.Errorf("number %d is nil", i+1))
 			continue
 		}
-		def.Challengers = append(def.Challengers, c)
-		dns = dns || slices.ContainsFunc(c.Types(), func(t string) bool { return strings.HasPrefix(t, "dns-") })
+		list = append(list, c)
+	}
+	return list
+}
+
+// isNil reports whether there is no Challenger, or a built-in one that is a
+// nil pointer. What nil means for other types is their own business.
+func isNil(c Challenger) bool {
+	switch c := c.(type) {
+	case nil:
+		return true
+	case *HTTP01:
+		return c == nil
+	case *TLSALPN01:
+		return c == nil
+	}
+	return false
+}
+
+// wildcards checks that there is a challenger for them: they can be proved in
+// DNS only, since no host stands for all the names that they cover.
+func (r *resolver) wildcards(at place, def *engine.Domain) {
+	inDNS := func(typ string) bool { return strings.HasPrefix(typ, "dns-") }
+	for _, c := range def.Challengers {
+		if slices.ContainsFunc(c.Types(), inDNS) {
+			return
+		}
 	}
 	for _, name := range def.Names {
-		if strings.HasPrefix(name, "*.") && !dns {
-			r.fail(label, "Challengers", fmt.Errorf("%s is a wildcard, which needs a challenger for dns-01: the built-in ones cannot prove it", name))
+		if strings.HasPrefix(name, "*.") {
+			r.fail(at, "Challengers", fmt.Errorf("%s is a wildcard, which needs a challenger for dns-01: the built-in ones cannot prove it", name))
 		}
 	}
 }
@@ -656,20 +761,30 @@ var strict = idna.New(
 
 // asciiName returns a DNS name as it is written on the wire.
 func asciiName(said string) (string, error) {
-	name := strings.TrimSuffix(said, ".")
-	base, wildcard := strings.CutPrefix(name, "*.")
+	base, wildcard := strings.CutPrefix(said, "*.")
 	switch {
-	case name == "":
+	case said == "" || said == ".":
 		return "", errors.New("a name is empty")
-	case strings.Contains(base, "*"):
+	case len(said) > 4*253: // no spelling of a name takes more
+		return "", fmt.Errorf("%.40q… is not a DNS name: it is longer than 253 bytes", said)
+	case !utf8.ValidString(said):
+		return "", fmt.Errorf("%q is not valid UTF-8", said)
+	case strings.Contains(base, "*") || wildcard && base == "":
 		return "", fmt.Errorf("%q: a wildcard can only be the whole first label, as in *.example.com", said)
-	}
-	if _, err := netip.ParseAddr(strings.Trim(base, "[]")); err == nil {
+	case isIP(strings.TrimSuffix(base, ".")):
 		return "", fmt.Errorf("%q is an IP address; names must be DNS names", said)
 	}
 	ascii, err := strict.ToASCII(base)
 	if err != nil {
 		return "", fmt.Errorf("%q is not a DNS name: %w", said, err)
+	}
+	// Only here, because there are other dots than the ASCII one.
+	ascii = strings.TrimSuffix(ascii, ".")
+	if ascii == "" || strings.HasSuffix(ascii, ".") {
+		return "", fmt.Errorf("%q is not a DNS name: a label is empty", said)
+	}
+	if last := ascii[strings.LastIndexByte(ascii, '.')+1:]; isNumber(last) {
+		return "", fmt.Errorf("%q ends in a number, as IP addresses do; names must be DNS names", said)
 	}
 	if wildcard {
 		ascii = "*." + ascii
@@ -680,18 +795,32 @@ func asciiName(said string) (string, error) {
 	return ascii, nil
 }
 
+func isIP(s string) bool {
+	_, err := netip.ParseAddr(strings.Trim(s, "[]"))
+	return err == nil
+}
+
+// isNumber reports whether a label has digits only, as no top-level domain
+// has (RFC 3696 §2).
+func isNumber(label string) bool { return strings.Trim(label, "0123456789") == "" }
+
 // unicodeName returns a name as people write it.
 func unicodeName(ascii string) string {
-	if shown, err := idna.Display.ToUnicode(ascii); err == nil {
-		return shown
+	base, wildcard := strings.CutPrefix(ascii, "*.")
+	shown, err := idna.Display.ToUnicode(base)
+	switch {
+	case err != nil:
+		return ascii
+	case wildcard:
+		return "*." + shown
 	}
-	return ascii
+	return shown
 }
 
 // lookupName returns what a caller may mean by name: a DNS name in whatever
-// form, or else a Domain's Name.
-func lookupName(name string) string {
-	if ascii, err := asciiName(name); err == nil {
+// form, or else a Domain's Name, which may look like one.
+func lookupName(e *engine.Engine, name string) string {
+	if ascii, err := asciiName(name); err == nil && e.Manages(ascii) {
 		return ascii
 	}
 	return name
@@ -699,14 +828,24 @@ func lookupName(name string) string {
 
 // contactURL returns a contact as a URL, as RFC 8555 §7.1.2 wants it.
 func contactURL(said string) (string, error) {
+	const scheme = "mailto:"
 	contact := strings.TrimSpace(said)
-	address, isMail := strings.CutPrefix(contact, "mailto:")
+	isMail := len(contact) >= len(scheme) && strings.EqualFold(contact[:len(scheme)], scheme)
 	if !isMail && strings.Contains(contact, ":") {
+		if u, err := url.Parse(contact); err != nil || u.Scheme == "" || strings.Contains(contact, " ") {
+			return said, fmt.Errorf("%q is neither an e-mail address nor a URL", said)
+		}
 		return contact, nil
 	}
+	address := contact
+	if isMail {
+		address = contact[len(scheme):]
+	}
+	// RFC 8555 §7.3: one address, and no header fields.
+	odd := func(c rune) bool { return c <= ' ' || c == 0x7f || c == ',' || c == '?' }
 	local, host, ok := strings.Cut(address, "@")
-	if !ok || local == "" || host == "" || strings.ContainsAny(address, " \t\r\n,?") || strings.Contains(host, "@") || strings.Contains(address, "..") {
+	if !ok || local == "" || host == "" || strings.ContainsFunc(address, odd) || strings.Contains(host, "@") || strings.Contains(address, "..") {
 		return said, fmt.Errorf("%q is not an e-mail address", said)
 	}
-	return "mailto:" + address, nil
+	return scheme + address, nil
 }

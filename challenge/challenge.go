@@ -28,7 +28,8 @@ type Challenge struct {
 	// Type is the ACME challenge type, such as "dns-01".
 	Type string
 
-	// Name is the DNS name to be proved, in ASCII, without "*.".
+	// Name is the DNS name to be proved, in ASCII, without "*.", or the IP
+	// address.
 	Name string
 
 	// Token is the CA's token. It has been checked to be base64url

@@ -74,21 +74,22 @@ func (h *HTTP01) CleanUp(ctx context.Context, c Challenge) error {
 // authorization or rewrites.
 //
 // Answered are GET and HEAD of /.well-known/acme-challenge/ with the exact
-// token of a pending challenge, when the host asked for is the very name that
-// the challenge is for; the port does not matter. Other requests below that
-// path go to next, so that other ACME clients can work on the same host. If
+// token of a pending challenge, for any host that is Managed: a validator may
+// have been redirected from another of its names (RFC 8555 §8.3), and the
+// answer is good for the account that asked and no other. The port does not
+// matter. Other requests below that path go to next, so that other ACME clients can work on the same host. If
 // the Store cannot be read, the answer is 503.
 func (h *HTTP01) Handler(next http.Handler) http.Handler {
 	if next == nil {
 		next = http.NotFoundHandler()
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		token, name, ok := h.asked(r)
+		token, ok := h.asked(r)
 		if !ok {
 			next.ServeHTTP(w, r)
 			return
 		}
-		keyAuthorization, err := h.find(r.Context(), token, name)
+		keyAuthorization, err := h.find(r.Context(), token)
 		switch {
 		case err == nil:
 			writeAnswer(w, r, keyAuthorization)
@@ -102,27 +103,26 @@ func (h *HTTP01) Handler(next http.Handler) http.Handler {
 	})
 }
 
-// asked returns the token and the host of a request that could be a
-// validator's.
-func (h *HTTP01) asked(r *http.Request) (token, name string, ok bool) {
+// asked returns the token of a request that could be a validator's.
+func (h *HTTP01) asked(r *http.Request) (token string, ok bool) {
 	token, ok = strings.CutPrefix(r.URL.Path, http01Path)
 	// A token needs no escapes, so a path that has any is not a validator's.
 	if !ok || !validToken(token) || r.URL.RawPath != "" || h.Store == nil {
-		return "", "", false
+		return "", false
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		return "", "", false
+		return "", false
 	}
-	name, ok = hostName(r.Host)
+	name, ok := hostName(r.Host)
 	if !ok || h.Managed != nil && !h.Managed(name) {
-		return "", "", false
+		return "", false
 	}
-	return token, name, true
+	return token, true
 }
 
-// find returns the key authorization that is pending for token and name, or
-// an error that is fs.ErrNotExist.
-func (h *HTTP01) find(ctx context.Context, token, name string) (string, error) {
+// find returns the key authorization that is pending for token, or an error
+// that is fs.ErrNotExist.
+func (h *HTTP01) find(ctx context.Context, token string) (string, error) {
 	value, err := h.answers.get(ctx, h.Store, http01Prefix, token, loggerOr(h.Logger))
 	if err != nil {
 		return "", err
@@ -133,10 +133,8 @@ func (h *HTTP01) find(ctx context.Context, token, name string) (string, error) {
 		loggerOr(h.Logger).Warn("challenge answer is broken", "error", err)
 		return "", err
 	}
-	// The Host is compared so that a process cannot be made to vouch for a
-	// name with the answer for another one.
-	if a.Name != name || !strings.HasPrefix(a.KeyAuthorization, token+".") {
-		return "", fs.ErrNotExist
+	if !strings.HasPrefix(a.KeyAuthorization, token+".") {
+		return "", fs.ErrNotExist // a value that was moved here
 	}
 	return a.KeyAuthorization, nil
 }

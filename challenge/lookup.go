@@ -20,10 +20,10 @@ const (
 	roundLimit  = 4 * time.Second
 	lookupLimit = 2 * roundLimit
 
-	// Rounds come at once while they are few. A flood is served by four
-	// rounds a second, which is also how long it can delay a validator.
-	roundPace  = 250 * time.Millisecond
-	roundBurst = 16
+	// Rounds come at once while they are few. A flood is served by ten
+	// rounds a second, and delays a validator by a tenth of a second.
+	roundPace  = 100 * time.Millisecond
+	roundBurst = 50
 
 	// Up to this many wanted keys are read as they are; of more, it is first
 	// listed which of them are there.
@@ -77,12 +77,13 @@ func (l *lookup) get(ctx context.Context, s store.Store, prefix, name string, lo
 	if lead {
 		// Others rely on the round, so it outlives the one who leads it.
 		l.lead(context.WithoutCancel(ctx), s, prefix, r, log)
-	}
-	select {
-	case <-r.done:
-	case <-ctx.Done():
-		l.leave(r, key)
-		return nil, fmt.Errorf("%w: %w", errUnread, context.Cause(ctx))
+	} else {
+		select {
+		case <-r.done:
+		case <-ctx.Done():
+			l.leave(r, key)
+			return nil, fmt.Errorf("%w: %w", errUnread, context.Cause(ctx))
+		}
 	}
 	if res, ok := r.results[key]; ok {
 		return res.value, res.err

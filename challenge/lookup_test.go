@@ -271,6 +271,42 @@ func TestLookupEndsWhenTheStoreHangs(t *testing.T) {
 	})
 }
 
+// stuckStore does not even obey its context, against the Store's promise.
+type stuckStore struct {
+	store.Memory
+	release chan struct{}
+}
+
+func (s *stuckStore) Get(context.Context, string) ([]byte, store.Version, error) {
+	<-s.release
+	return nil, "", fs.ErrNotExist
+}
+
+func TestLookupEndsWhenTheStoreIsStuck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &stuckStore{release: make(chan struct{})}
+		var l lookup
+		var stuck, askers sync.WaitGroup
+		stuck.Go(func() { checkGet(t, &l, s, "a", false) })
+		time.Sleep(time.Second)
+		for range 10 {
+			askers.Go(func() {
+				start := time.Now()
+				if _, err := l.get(t.Context(), s, testPrefix, "a", slog.New(slog.DiscardHandler)); !errors.Is(err, errUnread) {
+					t.Errorf("a Store that is stuck: error is %v, want errUnread", err)
+				}
+				if got := time.Since(start); got > lookupLimit {
+					t.Errorf("a Store that is stuck: asker waits %v, want at most %v", got, lookupLimit)
+				}
+			})
+		}
+		askers.Wait()
+		close(s.release)
+		stuck.Wait()
+		checkGet(t, &l, s, "a", false)
+	})
+}
+
 func TestLookupSurvivesAPanicOfTheStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSlowStore(time.Millisecond)

@@ -55,7 +55,7 @@ func TestParseWindowErrs(t *testing.T) {
 		"99999999999999999999":  "too large",
 		"4294967329%":           "1% to 99%",
 		"106752d":               "292 years",
-		"9223372036855775807d":  "292 years",
+		"9223372036854775807d":  "292 years",
 		"5m":                    "unit",
 		"1y":                    "unit",
 		"1w":                    "unit",

@@ -29,8 +29,9 @@ type world struct {
 	ca    *acmetest.CA
 	store store.Store
 
-	mu    sync.Mutex // guards what follows
-	nodes []*node    // the last one that listens answers validators
+	mu       sync.Mutex // guards what follows
+	nodes    []*node    // the last one that listens answers validators
+	firewall string     // a port that cannot be reached
 	log   bytes.Buffer
 }
 
@@ -74,9 +75,10 @@ func (w *world) dial(ctx context.Context, _, addr string) (net.Conn, error) {
 	if len(w.nodes) > 0 {
 		n = w.nodes[len(w.nodes)-1]
 	}
+	blocked := w.firewall == port
 	w.mu.Unlock()
-	if n == nil {
-		return nil, errors.New("connection refused: no node listens")
+	if n == nil || blocked {
+		return nil, errors.New("connection refused")
 	}
 	l := n.plain
 	if port == "443" {

@@ -37,6 +37,7 @@ type attempt struct {
 	stagedVersion store.Version
 	renewed       bool // certificates were activated
 	satisfied     bool // there is nothing to do, or it is done
+	leftover      bool // staging could not be cleared
 }
 
 // errVetoed ends an attempt that a Notifier has vetoed.
@@ -46,10 +47,14 @@ func jitter() float64 { return rand.Float64() }
 
 // attempt brings d where it should be, and says in d.due when to look again.
 func (e *Engine) attempt(ctx context.Context, d *domain, forced bool) error {
+	loadErr := e.loadOne(ctx, d)
 	e.mu.Lock()
 	def, job := d.def, d.job.Clone()
 	e.mu.Unlock()
 	a := &attempt{e: e, d: d, def: def, forced: forced, log: e.log.With("domain", def.Name), job: job}
+	if loadErr != nil {
+		return a.conclude(ctx, loadErr)
+	}
 	lease, err := a.lease(ctx)
 	if errors.Is(err, store.ErrHeld) {
 		a.log.Debug("another process works on the Domain", "error", err)
@@ -290,6 +295,12 @@ func (a *attempt) cleanUp(ctx context.Context) {
 		}
 	}
 	a.job.SetUps = left
+	if len(left) == 0 {
+		a.job.CleanUpErrors, a.job.CleanUpAt = 0, time.Time{}
+		return
+	}
+	a.job.CleanUpErrors++
+	a.job.CleanUpAt = a.e.now().Add(policy.Backoff(a.e.cfg.RetryDelay, a.job.CleanUpErrors, jitter())).UTC()
 }
 
 func (a *attempt) cleanUpOne(ctx context.Context, s record.SetUp) error {

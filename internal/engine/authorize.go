@@ -207,7 +207,7 @@ func (is *acmeIssuer) recordSetUp(c challenge.Challenge) {
 func (is *acmeIssuer) present(ctx context.Context, p *proof) error {
 	use := p.choices[0]
 	c := use.challenge(p.authz.Name)
-	is.step("setting up "+c.Type+" for "+c.Name)
+	is.step("setting up " + c.Type + " for " + c.Name)
 	if err := use.by.Present(ctx, c); err != nil {
 		return fmt.Errorf("setting up %s for %s: %w", c.Type, c.Name, err)
 	}

@@ -9,7 +9,6 @@ import (
 	"github.com/manageddomains/md/acmeclient"
 	"github.com/manageddomains/md/internal/policy"
 	"github.com/manageddomains/md/status"
-	"github.com/manageddomains/md/store"
 )
 
 // outcome is what an attempt's end means for the next one.
@@ -24,13 +23,12 @@ const (
 )
 
 func outcomeOf(ctx context.Context, err error) outcome {
-	cause := context.Cause(ctx)
 	switch {
 	case err == nil:
 		return succeeded
 	case errors.Is(err, errVetoed):
 		return vetoed
-	case errors.Is(cause, context.Canceled), errors.Is(cause, store.ErrLeaseLost):
+	case errors.Is(ctx.Err(), context.Canceled): // the end of Run, or of the lease
 		return interrupted
 	case errors.Is(err, acmeclient.ErrWait):
 		return waiting
@@ -147,7 +145,7 @@ func (a *attempt) nextLook(result outcome, now time.Time) time.Time {
 	default:
 		at = a.e.nextLook(a.d)
 	}
-	if a.d.held != nil { // the Store may take it any time
+	if a.d.held != nil || a.leftover { // the Store may do it any time
 		at = earlier(at, now.Add(a.e.tick()))
 	}
 	return at

@@ -109,6 +109,7 @@ func (a *attempt) activate(ctx context.Context, staged *record.Set) error {
 	if set != nil {
 		if err != nil {
 			a.log.Warn("certificates are active, but staging could not be cleared", "error", err)
+			a.leftover = true
 		}
 		a.active, a.staged, a.stagedVersion = set, nil, store.None
 		a.e.hold(a.d, nil)

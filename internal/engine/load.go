@@ -83,8 +83,8 @@ func (e *Engine) redefine(d *domain, def *Domain) {
 
 // Load reads what the Store has for all declared Domains that have not been
 // read yet, so that it is served. It contacts nobody else, and leaves nothing
-// running. A value that cannot be read is logged, and does not keep the
-// others from being served.
+// running. A value that is broken is logged; a Domain that cannot be read is
+// an error, but does not keep the others from being served.
 func (e *Engine) Load(ctx context.Context) error {
 	e.adopt(ctx)
 	e.mu.Lock()
@@ -94,10 +94,16 @@ func (e *Engine) Load(ctx context.Context) error {
 	group.SetLimit(parallelReads)
 	for _, d := range domains {
 		group.Go(func() error {
-			if err := ctx.Err(); err != nil {
-				return err
+			err := ctx.Err()
+			if err == nil {
+				err = e.loadOne(ctx, d)
 			}
-			return e.loadOne(ctx, d)
+			if err != nil {
+				e.mu.Lock()
+				e.schedule(d, e.now())
+				e.mu.Unlock()
+			}
+			return err
 		})
 	}
 	return group.Wait()
@@ -171,7 +177,7 @@ func (e *Engine) nextLook(d *domain) time.Time {
 	decision := policy.Next(d.def.rules(), policy.Facts{Certificates: d.facts(), NotBefore: d.job.NextRun}, now)
 	at := decision.At
 	if len(d.job.SetUps) > 0 {
-		at = earlier(at, d.job.NextRun)
+		at = earlier(at, d.job.CleanUpAt)
 	}
 	if e.unannounced(d) {
 		at = earlier(at, d.job.AnnounceAt)

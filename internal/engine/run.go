@@ -16,11 +16,10 @@ func (e *Engine) Run(ctx context.Context) error {
 		return ErrRunning
 	}
 	defer e.setRunning(false)
-	if err := e.Load(ctx); err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
-		return err
+	if err := e.Load(ctx); err != nil && ctx.Err() == nil {
+		// A server must come up although its Store does not answer: those
+		// Domains are read again with each attempt.
+		e.log.Error("not everything could be read from the Store; trying again", "error", err)
 	}
 	var attempts sync.WaitGroup
 	defer attempts.Wait()
@@ -189,9 +188,6 @@ func (e *Engine) Renew(ctx context.Context, name string) error {
 		return err
 	}
 	defer e.unclaim(d)
-	if err := e.loadOne(ctx, d); err != nil {
-		return err
-	}
 	ctx, cancel := context.WithTimeout(ctx, attemptLimit)
 	defer cancel()
 	return e.guarded(d, func() error { return e.attempt(ctx, d, true) })

@@ -41,24 +41,25 @@ func NewAccount(key crypto.Signer) (*Account, error) {
 	return &Account{Key: der}, nil
 }
 
+// Format keeps the key out of whatever is printed.
+func (a Account) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "record.Account(%q)", a.URL) }
+
 // Signer returns the account's private key.
 func (a *Account) Signer() (crypto.Signer, error) {
-	key, err := x509.ParsePKCS8PrivateKey(a.Key)
+	key, err := parseKey(a.Key)
 	if err != nil {
 		return nil, fmt.Errorf("the account key: %w", err)
 	}
-	signer, ok := key.(crypto.Signer)
-	if !ok {
-		return nil, errors.New("the account key cannot sign")
-	}
-	return signer, nil
+	return key, nil
 }
 
 // Encode returns the account as PEM.
 func (a *Account) Encode() ([]byte, error) {
-	var out bytes.Buffer
-	err := encodeSection(&out, accountType, a, a.unknown, []*pem.Block{{Type: privateKeyType, Bytes: a.Key}})
-	return out.Bytes(), err
+	return encodeSections(accountType, []section{{
+		meta:    a,
+		unknown: a.unknown,
+		blocks:  []*pem.Block{{Type: privateKeyType, Bytes: a.Key}},
+	}})
 }
 
 // DecodeAccount reads what Encode wrote: the same bytes, or it is an error.
@@ -97,7 +98,7 @@ func (r *Records) Account(ctx context.Context, ca, id string) (*Account, store.V
 
 // PutAccount writes an account at the Version read.
 func (r *Records) PutAccount(ctx context.Context, ca, id string, a *Account, old store.Version) (store.Version, error) {
-	return write(ctx, r, accountKey(ca, id), old, a.Encode)
+	return write(ctx, r, accountKey(ca, id), old, a.Encode, DecodeAccount)
 }
 
 // SetAsideAccount copies a broken account into the archive of the CA.

@@ -3,9 +3,11 @@ package record
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"github.com/manageddomains/md/store"
 )
@@ -24,15 +26,29 @@ func decodeComplete(data []byte) (*Set, error) {
 		return nil, err
 	}
 	for i := range set.Credentials {
-		c := &set.Credentials[i]
-		if _, err := c.Leaf(); err != nil {
-			return nil, err
-		}
-		if _, err := c.Signer(); err != nil {
+		if err := set.Credentials[i].usable(); err != nil {
 			return nil, err
 		}
 	}
 	return set, nil
+}
+
+// usable checks that a TLS server can serve the credential, whatever the
+// certificate says of names and dates.
+func (c *Credential) usable() error {
+	leaf, err := c.Leaf()
+	if err != nil {
+		return err
+	}
+	key, err := c.Signer()
+	if err != nil {
+		return err
+	}
+	public, ok := leaf.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
+	if !ok || !public.Equal(key.Public()) {
+		return fmt.Errorf("the %.40q certificate is not for the private key that stands with it", c.KeyType)
+	}
+	return nil
 }
 
 // Staged reads the Set of a Domain that is complete or being completed. The
@@ -43,12 +59,14 @@ func (r *Records) Staged(ctx context.Context, name string) (*Set, store.Version,
 
 // Stage writes a Set into staging at the Version read.
 func (r *Records) Stage(ctx context.Context, name string, set *Set, old store.Version) (store.Version, error) {
-	return write(ctx, r, stagingKey(name), old, set.Encode)
+	return write(ctx, r, stagingKey(name), old, set.Encode, DecodeSet)
 }
 
-// Unstage removes the staged Set. What is complete goes to the archive.
+// Unstage removes the staged Set at the Version read. Set, which is not nil if
+// it could be read, goes to the archive if any of its credentials has its
+// certificate.
 func (r *Records) Unstage(ctx context.Context, name string, set *Set, v store.Version) error {
-	if set != nil && set.Complete() {
+	if set != nil && slices.ContainsFunc(set.Credentials, func(c Credential) bool { return c.Complete() }) {
 		if err := r.archive(ctx, name, set); err != nil {
 			return err
 		}
@@ -71,7 +89,7 @@ func (r *Records) archive(ctx context.Context, name string, set *Set) error {
 		return err
 	}
 	key := archivePrefix(name) + set.when().UTC().Format("20060102T150405Z") + "-" + hash
-	_, err = write(ctx, r, key, store.None, set.Encode)
+	_, err = write(ctx, r, key, store.None, set.Encode, DecodeSet)
 	if errors.Is(err, store.ErrConflict) {
 		return nil // a former run got this far
 	}
@@ -97,11 +115,12 @@ func (r *Records) Activate(ctx context.Context, name string, check func(staged, 
 	const tries = 5
 	for n := 1; ; n++ {
 		set, v, err := r.activate(ctx, name, check)
-		if n == tries || !errors.Is(err, store.ErrConflict) {
+		if set != nil || n == tries || !errors.Is(err, store.ErrConflict) {
 			return set, v, err
 		}
 		// Somebody else activated meanwhile, or our own Put happened although
-		// its answer was lost: look again.
+		// its answer was lost: look again. Behind the commit, a conflict says
+		// that something else is staged already, which is not ours to touch.
 	}
 }
 
@@ -137,7 +156,7 @@ func (r *Records) activate(ctx context.Context, name string, check func(staged, 
 	}
 	// This Put is the commit: before it the former Set is in use, after it
 	// the staged one.
-	v, err := write(ctx, r, activeKey(name), activeVersion, staged.Encode)
+	v, err := write(ctx, r, activeKey(name), activeVersion, staged.Encode, decodeComplete)
 	if err != nil {
 		return nil, store.None, err
 	}

@@ -3,7 +3,8 @@ package record
 import (
 	"context"
 	"encoding/json"
-	"fmt"
+	"errors"
+	"strings"
 	"time"
 
 	"github.com/manageddomains/md/store"
@@ -26,8 +27,11 @@ type Job struct {
 	// FailedChallenge is the challenge type that the CA refused last.
 	FailedChallenge string `json:"failed-challenge,omitempty"`
 	// SetUps are the challenges that were, or were about to be, presented
-	// and are not known to have been cleaned up.
-	SetUps []SetUp `json:"set-ups,omitempty"`
+	// and are not known to have been cleaned up. Cleaning up has failed
+	// CleanUpErrors times in a row, and is tried again at CleanUpAt.
+	SetUps        []SetUp   `json:"set-ups,omitempty"`
+	CleanUpErrors int       `json:"clean-up-errors,omitempty"`
+	CleanUpAt     time.Time `json:"clean-up-at,omitzero"`
 	// Announced is the Hash of the active Set that the Renewed event told of
 	// last. While the active one is another, the event is still to be
 	// accepted: it was refused AnnounceErrors times in a row, and is repeated
@@ -61,12 +65,18 @@ const (
 )
 
 // Tell appends a line to the event log, and drops the oldest ones over the
-// bound.
+// bound. What of detail is not UTF-8 is replaced.
 func (j *Job) Tell(now time.Time, what, detail string) {
+	detail = strings.ToValidUTF8(detail, "\ufffd")
 	if len(detail) > maxDetail {
-		detail = detail[:maxDetail]
+		detail = strings.ToValidUTF8(detail[:maxDetail], "") // the cut may go through a character
 	}
 	j.Log = append(j.Log, LogEntry{Time: now.UTC().Truncate(time.Second), What: what, Detail: detail})
+	j.trimLog()
+}
+
+// trimLog drops the oldest lines over the bound, and lets go of their memory.
+func (j *Job) trimLog() {
 	if len(j.Log) > maxLog {
 		j.Log = append([]LogEntry(nil), j.Log[len(j.Log)-maxLog:]...)
 	}
@@ -88,8 +98,18 @@ func decodeJob(data []byte) (*Job, error) {
 	if err := json.Unmarshal(data, j); err != nil {
 		return nil, err
 	}
-	if j.Errors < 0 || j.AnnounceErrors < 0 {
-		return nil, fmt.Errorf("it counts less than no errors")
+	if j.Errors < 0 || j.AnnounceErrors < 0 || j.CleanUpErrors < 0 {
+		return nil, errors.New("it counts less than no errors")
+	}
+	j.trimLog()
+	// JSON can be written shorter than encode does: a Job that could never be
+	// written again would be stuck as it is.
+	again, err := j.encode()
+	if err != nil {
+		return nil, err
+	}
+	if len(again) > store.MaxValue {
+		return nil, store.ErrTooLarge
 	}
 	return j, nil
 }
@@ -102,5 +122,5 @@ func (r *Records) Job(ctx context.Context, name string) (*Job, store.Version, er
 
 // PutJob writes the Job of a Domain at the Version read.
 func (r *Records) PutJob(ctx context.Context, name string, j *Job, old store.Version) (store.Version, error) {
-	return write(ctx, r, jobKey(name), old, j.encode)
+	return write(ctx, r, jobKey(name), old, j.encode, decodeJob)
 }

@@ -13,6 +13,9 @@
 //
 // where <ca> is the directory URL's host, a dash and 8 hex digits of the
 // SHA-256 of the URL.
+//
+// What it reads is not trusted: it is bounded, and what is not in the form that
+// it writes is a [BrokenError]. Nothing is written that could not be read again.
 package record
 
 import (
@@ -22,6 +25,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strings"
 
 	"github.com/manageddomains/md/store"
 )
@@ -47,17 +51,17 @@ func LeaseKey(name string) string { return "leases/" + name }
 const ActivePrefix = "domains/"
 
 // ActiveName returns the name of the Domain whose active Set is at key.
-func ActiveName(key string) string { return key[len(ActivePrefix):] }
+func ActiveName(key string) string { return strings.TrimPrefix(key, ActivePrefix) }
 
-// caID is the name of a CA in keys: readable, and different for any two
-// directory URLs.
+// caID is the name of a CA in keys: readable, and different for directory
+// URLs that share a host. A host that cannot stand in a key is left out.
 func caID(directory string) string {
 	sum := sha256.Sum256([]byte(directory))
-	host := "ca"
-	if u, err := url.Parse(directory); err == nil && u.Hostname() != "" {
-		host = u.Hostname()
+	suffix := "-" + hex.EncodeToString(sum[:4])
+	if u, err := url.Parse(directory); err == nil && u.Hostname() != "" && store.CheckKey(u.Hostname()+suffix) == nil {
+		return u.Hostname() + suffix
 	}
-	return host + "-" + hex.EncodeToString(sum[:4])
+	return "ca" + suffix
 }
 
 // BrokenError reports a value that cannot be read for what it should be.
@@ -71,10 +75,16 @@ type BrokenError struct {
 	value []byte
 }
 
+// Error implements error.
 func (e *BrokenError) Error() string {
 	return fmt.Sprintf("%s is broken (%v)", e.Place, e.Err)
 }
 
+// GoString keeps the value, which may hold private keys, out of what %#v
+// prints.
+func (e *BrokenError) GoString() string { return fmt.Sprintf("record.BrokenError(%q)", e.Error()) }
+
+// Unwrap returns what is wrong with the value.
 func (e *BrokenError) Unwrap() error { return e.Err }
 
 // SetAside copies a broken value into the archive of the Domain name, so that
@@ -91,25 +101,35 @@ func (r *Records) SetAside(ctx context.Context, name string, b *BrokenError) err
 }
 
 // read gets a value and decodes it. A value that does not decode is a
-// *BrokenError.
+// *BrokenError. Of one that is longer than a Store should have, the beginning
+// is kept: no Store would take a copy of all of it.
 func read[T any](ctx context.Context, r *Records, key string, decode func([]byte) (T, error)) (T, store.Version, error) {
 	var zero T
 	data, v, err := r.Store.Get(ctx, key)
 	if err != nil {
 		return zero, store.None, fmt.Errorf("reading %s: %w", store.Locate(r.Store, key), err)
 	}
-	got, err := decode(data)
+	var got T
+	if len(data) > store.MaxValue {
+		data, err = data[:store.MaxValue], store.ErrTooLarge
+	} else {
+		got, err = decode(data)
+	}
 	if err != nil {
 		return zero, v, &BrokenError{Key: key, Place: store.Locate(r.Store, key), Version: v, Err: err, value: data}
 	}
 	return got, v, nil
 }
 
-// write puts a value whose encoding may fail.
-func write(ctx context.Context, r *Records, key string, old store.Version, encode func() ([]byte, error)) (store.Version, error) {
+// write puts a value. One that could not be read again is refused while what
+// it is made of is still at hand.
+func write[T any](ctx context.Context, r *Records, key string, old store.Version, encode func() ([]byte, error), decode func([]byte) (T, error)) (store.Version, error) {
 	data, err := encode()
 	if err != nil {
 		return store.None, fmt.Errorf("encoding %s: %w", key, err)
+	}
+	if _, err := decode(data); err != nil {
+		return store.None, fmt.Errorf("not writing %s, because it could not be read again: %w", key, err)
 	}
 	v, err := r.Store.Put(ctx, key, data, old)
 	if err != nil {

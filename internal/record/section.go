@@ -9,13 +9,22 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 )
 
 // A section is a PEM block of metadata (a JSON object) and the blocks that
-// follow it, whose SHA-256 the metadata holds: a value that was cut short or
-// mixed up is found out. Fields of the metadata that this version does not
-// know are kept, so that versions can share a Store.
+// follow it. The metadata holds the SHA-256 of all that follows it, to the end
+// of the value: a value that was cut short, put together from others or
+// changed is found out. Fields of the metadata that this version does not know
+// are kept, so that versions can share a Store.
 type section struct {
+	meta    any                        // a struct that encodes to a JSON object
+	unknown map[string]json.RawMessage // fields that meta has no place for
+	blocks  []*pem.Block
+}
+
+// rawSection is a section whose metadata is not decoded yet.
+type rawSection struct {
 	meta   json.RawMessage
 	blocks []*pem.Block
 }
@@ -23,41 +32,54 @@ type section struct {
 // Bounds on what is decoded: the Store's content is not trusted.
 const (
 	maxSections = 16
-	maxBlocks   = 64
+	maxBlocks   = 256
 )
 
 // sumField is the field of the metadata that holds the hash of the rest.
 const sumField = "sha256"
 
-// encodeSection writes meta (a struct that encodes to a JSON object), with
-// the unknown fields that it came with, and the blocks.
-func encodeSection(out *bytes.Buffer, metaType string, meta any, unknown map[string]json.RawMessage, blocks []*pem.Block) error {
-	var rest bytes.Buffer
-	for _, b := range blocks {
-		if err := pem.Encode(&rest, b); err != nil {
-			return err
+// encodeSections writes sections one behind the other, each with metadata in
+// a block of type metaType.
+func encodeSections(metaType string, sections []section) ([]byte, error) {
+	var rest []byte
+	for _, s := range slices.Backward(sections) { // each holds the hash of those behind it
+		var err error
+		if rest, err = s.encodeBefore(metaType, rest); err != nil {
+			return nil, err
 		}
 	}
-	fields, err := objectFields(meta)
-	if err != nil {
-		return err
+	return rest, nil
+}
+
+// encodeBefore returns the section with rest behind it.
+func (s section) encodeBefore(metaType string, rest []byte) ([]byte, error) {
+	var body bytes.Buffer
+	for _, b := range s.blocks {
+		if err := pem.Encode(&body, b); err != nil {
+			return nil, err
+		}
 	}
-	for name, value := range unknown {
+	body.Write(rest)
+	fields, err := objectFields(s.meta)
+	if err != nil {
+		return nil, err
+	}
+	for name, value := range s.unknown {
 		if _, known := fields[name]; !known {
 			fields[name] = value
 		}
 	}
-	sum := sha256.Sum256(rest.Bytes())
-	fields[sumField] = json.RawMessage(`"` + hex.EncodeToString(sum[:]) + `"`)
+	fields[sumField] = json.RawMessage(`"` + sumOf(body.Bytes()) + `"`)
 	text, err := json.Marshal(fields) // sorts the fields: one encoding for one content
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := pem.Encode(out, &pem.Block{Type: metaType, Bytes: text}); err != nil {
-		return err
-	}
-	out.Write(rest.Bytes())
-	return nil
+	return append(pem.EncodeToMemory(&pem.Block{Type: metaType, Bytes: text}), body.Bytes()...), nil
+}
+
+func sumOf(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
 }
 
 // objectFields returns v as the fields of a JSON object.
@@ -73,8 +95,8 @@ func objectFields(v any) (map[string]json.RawMessage, error) {
 
 // decodeSections splits data into sections that begin with blocks of type
 // metaType, and checks their hashes.
-func decodeSections(data []byte, metaType string) ([]section, error) {
-	var sections []section
+func decodeSections(data []byte, metaType string) ([]rawSection, error) {
+	var sections []rawSection
 	blocks := 0
 	for len(data) > 0 {
 		block, rest := pem.Decode(data)
@@ -85,41 +107,34 @@ func decodeSections(data []byte, metaType string) ([]section, error) {
 		if blocks++; blocks > maxBlocks {
 			return nil, fmt.Errorf("it has more than %d PEM blocks", maxBlocks)
 		}
-		if block.Type == metaType {
-			sections = append(sections, section{meta: block.Bytes})
+		if block.Type != metaType {
+			if len(sections) == 0 {
+				return nil, fmt.Errorf("it begins with a block %.40q instead of %q", block.Type, metaType)
+			}
+			last := &sections[len(sections)-1]
+			last.blocks = append(last.blocks, block)
 			continue
 		}
-		if len(sections) == 0 {
-			return nil, fmt.Errorf("it begins with a block %q instead of %q", block.Type, metaType)
+		if len(sections) == maxSections {
+			return nil, fmt.Errorf("it has more than %d blocks %q", maxSections, metaType)
 		}
-		last := &sections[len(sections)-1]
-		last.blocks = append(last.blocks, block)
-	}
-	if len(sections) > maxSections {
-		return nil, fmt.Errorf("it has more than %d blocks %q", maxSections, metaType)
-	}
-	for _, s := range sections {
-		if err := s.checkSum(); err != nil {
+		if err := checkSum(block.Bytes, rest); err != nil {
 			return nil, err
 		}
+		sections = append(sections, rawSection{meta: block.Bytes})
 	}
 	return sections, nil
 }
 
-func (s section) checkSum() error {
+// checkSum checks that metadata is followed by what it was written for.
+func checkSum(meta json.RawMessage, rest []byte) error {
 	var claim struct {
 		Sum string `json:"sha256"`
 	}
-	if err := json.Unmarshal(s.meta, &claim); err != nil {
+	if err := json.Unmarshal(meta, &claim); err != nil {
 		return fmt.Errorf("its metadata: %w", err)
 	}
-	h := sha256.New()
-	for _, b := range s.blocks {
-		if err := pem.Encode(h, b); err != nil {
-			return err
-		}
-	}
-	if claim.Sum != hex.EncodeToString(h.Sum(nil)) {
+	if claim.Sum != sumOf(rest) {
 		return errors.New("its hash does not match its content: it was cut short or changed")
 	}
 	return nil
@@ -127,7 +142,7 @@ func (s section) checkSum() error {
 
 // metadata decodes the section's metadata into meta, a pointer to a struct,
 // and returns the fields that it has no place for.
-func (s section) metadata(meta any) (unknown map[string]json.RawMessage, err error) {
+func (s rawSection) metadata(meta any) (unknown map[string]json.RawMessage, err error) {
 	if err := json.Unmarshal(s.meta, &unknown); err != nil {
 		return nil, fmt.Errorf("its metadata: %w", err)
 	}

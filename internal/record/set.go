@@ -31,7 +31,7 @@ type Set struct {
 type Credential struct {
 	Meta
 	// Key is the private key in PKCS #8 form.
-	Key []byte
+	Key []byte `json:"-"`
 	// Chain is the certificate chain in DER, leaf first.
 	Chain [][]byte
 	// Other holds the blocks behind the chain that this version does not
@@ -55,27 +55,28 @@ type Meta struct {
 // Complete reports whether the credential has its certificate.
 func (c *Credential) Complete() bool { return len(c.Chain) > 0 }
 
+// Format keeps the key out of whatever is printed.
+func (c Credential) Format(f fmt.State, _ rune) {
+	fmt.Fprintf(f, "record.Credential(%.40q)", c.KeyType)
+}
+
 // Signer returns the private key.
 func (c *Credential) Signer() (crypto.Signer, error) {
-	key, err := x509.ParsePKCS8PrivateKey(c.Key)
+	key, err := parseKey(c.Key)
 	if err != nil {
-		return nil, fmt.Errorf("the private key of the %s certificate: %w", c.KeyType, err)
+		return nil, fmt.Errorf("the private key of the %.40q certificate: %w", c.KeyType, err)
 	}
-	signer, ok := key.(crypto.Signer)
-	if !ok {
-		return nil, fmt.Errorf("the private key of the %s certificate cannot sign", c.KeyType)
-	}
-	return signer, nil
+	return key, nil
 }
 
 // Leaf returns the parsed leaf certificate.
 func (c *Credential) Leaf() (*x509.Certificate, error) {
 	if !c.Complete() {
-		return nil, fmt.Errorf("the %s certificate is missing", c.KeyType)
+		return nil, fmt.Errorf("the %.40q certificate is missing", c.KeyType)
 	}
 	leaf, err := x509.ParseCertificate(c.Chain[0])
 	if err != nil {
-		return nil, fmt.Errorf("the %s certificate: %w", c.KeyType, err)
+		return nil, fmt.Errorf("the %.40q certificate: %w", c.KeyType, err)
 	}
 	return leaf, nil
 }
@@ -124,10 +125,10 @@ func (s *Set) when() time.Time {
 	return t
 }
 
-// Encode returns the Set as PEM. What Decode has accepted encodes to the
+// Encode returns the Set as PEM. What DecodeSet has accepted encodes to the
 // same bytes.
 func (s *Set) Encode() ([]byte, error) {
-	var out bytes.Buffer
+	sections := make([]section, 0, len(s.Credentials))
 	for i := range s.Credentials {
 		c := &s.Credentials[i]
 		blocks := make([]*pem.Block, 0, 1+len(c.Chain)+len(c.Other))
@@ -136,11 +137,9 @@ func (s *Set) Encode() ([]byte, error) {
 			blocks = append(blocks, &pem.Block{Type: certificateType, Bytes: der})
 		}
 		blocks = append(blocks, c.Other...)
-		if err := encodeSection(&out, credentialType, c.Meta, c.unknown, blocks); err != nil {
-			return nil, err
-		}
+		sections = append(sections, section{meta: c.Meta, unknown: c.unknown, blocks: blocks})
 	}
-	return out.Bytes(), nil
+	return encodeSections(credentialType, sections)
 }
 
 // DecodeSet reads what Encode wrote: the same bytes, or it is an error.
@@ -159,7 +158,7 @@ func DecodeSet(data []byte) (*Set, error) {
 			return nil, err
 		}
 		if set.Credential(c.KeyType) != nil {
-			return nil, fmt.Errorf("it has two credentials of type %q", c.KeyType)
+			return nil, fmt.Errorf("it has two credentials of type %.40q", c.KeyType)
 		}
 		set.Credentials = append(set.Credentials, c)
 	}
@@ -173,7 +172,7 @@ func DecodeSet(data []byte) (*Set, error) {
 	return set, nil
 }
 
-func (s section) credential() (Credential, error) {
+func (s rawSection) credential() (Credential, error) {
 	var c Credential
 	unknown, err := s.metadata(&c.Meta)
 	if err != nil {
@@ -182,7 +181,7 @@ func (s section) credential() (Credential, error) {
 	c.unknown = unknown
 	blocks := s.blocks
 	if len(blocks) == 0 || blocks[0].Type != privateKeyType {
-		return c, fmt.Errorf("the %s credential has no block %q", c.KeyType, privateKeyType)
+		return c, fmt.Errorf("the private key of the %.40q credential is missing: behind its metadata is no block %q", c.KeyType, privateKeyType)
 	}
 	c.Key = blocks[0].Bytes
 	for blocks = blocks[1:]; len(blocks) > 0 && blocks[0].Type == certificateType; blocks = blocks[1:] {
