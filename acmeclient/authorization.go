@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"golang.org/x/crypto/acme"
@@ -17,7 +18,7 @@ type Authorization struct {
 	Wildcard   bool        // it is for "*." + Name
 	Expires    time.Time   // zero: the CA does not say
 	Challenges []Challenge // any one of them is enough
-	Problem    *Problem    // why it is invalid: that of the challenge that failed; nil: the CA does not say
+	Problem    *Problem    // of the challenge that failed; while pending, the CA may try that one again. Nil: the CA does not say
 }
 
 // A Challenge is one way to prove control of the name of its Authorization (RFC 8555 §7.1.5, §8).
@@ -60,6 +61,7 @@ func (s *Session) authorization(ctx context.Context, op, url string) (*Authoriza
 }
 
 // Accept tells the CA that the answer to ch can be found (RFC 8555 §7.5.1). When it returns, the CA may already have looked or not.
+// It says nothing to the CA if it has been told before, which is what StatusProcessing and StatusValid mean.
 func (s *Session) Accept(ctx context.Context, ch Challenge) error {
 	op := "accept the " + clean(ch.Type, 64) + " challenge"
 	if ch.Token == "" && needsToken(ch.Type) {
@@ -68,16 +70,20 @@ func (s *Session) Accept(ctx context.Context, ch Challenge) error {
 		}
 		return &Problem{Op: op, URL: ch.URL, Err: errors.New("it has no token")}
 	}
+	if ch.Status == StatusProcessing || ch.Status == StatusValid {
+		return nil
+	}
 	r, err := s.do(ctx, op, ch.URL, func(ctx context.Context) error {
 		_, err := s.acme.Accept(ctx, &acme.Challenge{URI: ch.URL})
 		return err
 	})
 	if err != nil {
-		return err
+		var accepted bool
+		if r, accepted = s.accepted(ctx, op, ch.URL, err); !accepted {
+			return err
+		}
 	}
-	var v struct{ Status string }
-	_ = r.decode(op, &v) // whatever the reply says, the challenge is accepted
-	if v.Status == StatusValid || v.Status == StatusInvalid {
+	if status := challengeStatus(op, r); status == StatusValid || status == StatusInvalid {
 		return nil // the CA has looked at once
 	}
 	pause := r.retryAfter()
@@ -88,8 +94,39 @@ func (s *Session) Accept(ctx context.Context, ch Challenge) error {
 	return nil
 }
 
+// accepted looks at a challenge after the CA refused to take the request, or its reply was lost. CAs say malformed to a challenge that
+// is no longer pending, which would look like a fault of ours.
+func (s *Session) accepted(ctx context.Context, op, url string, err error) (*reply, bool) {
+	var p *Problem
+	if ctx.Err() != nil || !errors.As(err, &p) || p.Status == http.StatusTooManyRequests {
+		return nil, false
+	}
+	r, err := s.do(ctx, op, url, func(ctx context.Context) error {
+		_, err := s.acme.GetChallenge(ctx, url)
+		return err
+	})
+	if err != nil {
+		return nil, false
+	}
+	switch challengeStatus(op, r) {
+	case StatusProcessing, StatusValid, StatusInvalid:
+		return r, true
+	}
+	return nil, false
+}
+
+// challengeStatus returns the status in a reply that shows a challenge, or "" if it cannot be read.
+func challengeStatus(op string, r *reply) string {
+	var v struct{ Status string }
+	if r.decode(op, &v) != nil {
+		return ""
+	}
+	return v.Status
+}
+
 // WaitAuthorization waits until an authorization is neither pending nor processing, and returns it if it is valid.
-// All else is an error: if a challenge has failed, it is the CA's Problem with that challenge, with the name. It may wrap ErrWait.
+// All else is an error: if a challenge has failed, it is the CA's Problem with that challenge, with the name. It may wrap ErrWait, and then
+// have what the CA has met so far as Type and Detail.
 func (s *Session) WaitAuthorization(ctx context.Context, url string) (*Authorization, error) {
 	const op = "prove control of the name"
 	w := newWaiting(op, url)
@@ -111,9 +148,21 @@ func (s *Session) WaitAuthorization(ctx context.Context, url string) (*Authoriza
 			return nil, p
 		}
 		if err := w.wait(ctx, r); err != nil {
-			return nil, err
+			return nil, a.stillPending(err)
 		}
 	}
+}
+
+// stillPending adds to err what has gone wrong so far: some CAs leave an authorization pending when they could not reach the site.
+func (a *Authorization) stillPending(err error) error {
+	var p *Problem
+	if errors.As(err, &p) {
+		p.Name = a.fullName()
+		if a.Problem != nil {
+			p.Type, p.Detail = a.Problem.Type, a.Problem.Detail
+		}
+	}
+	return err
 }
 
 func (a *Authorization) fullName() string {
@@ -158,7 +207,7 @@ func (s *Session) decodeAuthorization(op, url string, r *reply) (*Authorization,
 	for _, w := range v.Challenges {
 		c := s.challenge(w, a.fullName())
 		a.Challenges = append(a.Challenges, c)
-		if a.Status == StatusInvalid && a.Problem == nil && w.Error != nil {
+		if a.Problem == nil && w.Error != nil {
 			a.Problem = c.Problem
 		}
 	}

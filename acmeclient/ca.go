@@ -99,7 +99,7 @@ func canonicalName(name string) string {
 	return name
 }
 
-var errBuypass = errors.New("Buypass has closed its ACME service: it issued its last certificate on 2025-10-31 and all have expired since 2026-04-15; choose another CA")
+var errBuypass = errors.New("the CA Buypass has closed its ACME service: it issued its last certificate on 2025-10-31 and all have expired since 2026-04-15; choose another CA")
 
 func closedName(name string) error {
 	if name == "buypass" || name == "buypass-test" {

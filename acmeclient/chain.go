@@ -124,7 +124,7 @@ func covers(cert *x509.Certificate, name string) bool {
 		return false
 	}
 	wildcard := ""
-	if _, parent, ok := strings.Cut(name, "."); ok {
+	if label, parent, ok := strings.Cut(name, "."); ok && label != "" {
 		wildcard = "*." + parent
 	}
 	for _, san := range cert.DNSNames {

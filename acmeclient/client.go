@@ -143,7 +143,8 @@ func (c *Client) CA() CA { return c.ca }
 // The Client stays usable.
 func (c *Client) Close() { c.idle() }
 
-// Directory returns what the CA says about itself. It is asked for at most once an hour, and again after errors.
+// Directory returns what the CA says about itself. It is asked for once an hour, and again when what it
+// leads to did not work.
 func (c *Client) Directory(ctx context.Context) (Directory, error) {
 	doc, err := c.transport.directory(ctx)
 	if err != nil {
@@ -176,10 +177,7 @@ func (c *Client) acme(key crypto.Signer, account string) *acme.Client {
 		KID:          acme.KeyID(account),
 		DirectoryURL: c.ca.URL,
 		RetryBackoff: retryBadNonce,
-		HTTPClient: &http.Client{
-			Transport:     c.transport,
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
+		HTTPClient:   &http.Client{Transport: c.transport}, // which refuses redirects
 	}
 }
 

@@ -158,11 +158,13 @@ type directoryFlight struct {
 	abandoned bool // it failed because the context of the one who fetched ended, which says nothing to the others
 }
 
-// expire makes the next one who needs the directory fetch it.
-func (d *directoryCache) expire() {
+// distrust is told of a URL that did not work. If it came from the directory, the next one who needs that fetches it: the CA may have moved.
+func (d *directoryCache) distrust(url string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.until = time.Time{}
+	if d.doc != nil && (url == d.doc.NewNonce || url == d.doc.NewAccount || url == d.doc.NewOrder) {
+		d.until = time.Time{}
+	}
 }
 
 // join returns the cached directory if it is fresh, else the fetch under way, else a fetch that is the caller's to carry out.

@@ -42,7 +42,7 @@ func (s *Session) Finalize(ctx context.Context, o *Order, csr []byte) (*Order, e
 					return nil, err
 				}
 			}
-			if o.Status == StatusValid || o.Status == StatusInvalid {
+			if o.Status != StatusReady {
 				continue
 			}
 		case StatusPending: // before the first request, or the CA has said orderNotReady

@@ -107,7 +107,11 @@ func (s *Session) newOrder(ctx context.Context, op, url string, ids []acme.Authz
 		// Without it the order cannot be looked at, and what it ends in is never known.
 		return nil, r.invalidReply(op, "does not say the order's URL (Location, RFC 8555 §7.4)")
 	}
-	return decodeOrder(op, location, r)
+	o, err := decodeOrder(op, location, r)
+	if err != nil {
+		o, _, err = s.order(ctx, op, location) // it was made, but the reply does not tell what it is
+	}
+	return o, err
 }
 
 // refusesReplaces reports whether p is about the field "replaces": as RFC 9773 §5 wants it, or as CAs have done it,

@@ -128,19 +128,20 @@ func (p *Problem) Error() string {
 	if p.Name != "" {
 		what += " for " + clean(p.Name, maxShort)
 	}
-	parts := []string{what}
+	var err string
 	if p.Err != nil {
-		parts = append(parts, clean(p.Err.Error(), maxDetail))
+		err = clean(p.Err.Error(), maxDetail)
 	}
-	if k := p.Kind(); k != "" {
-		parts = append(parts, clean(k, maxShort))
-	} else if p.Status >= 400 {
-		parts = append(parts, fmt.Sprintf("HTTP status %d", p.Status))
+	kind := clean(p.Kind(), maxShort)
+	if kind == "" && p.Status >= 400 {
+		kind = fmt.Sprintf("HTTP status %d", p.Status)
 	}
-	if p.Detail != "" {
-		parts = append(parts, clean(p.Detail, maxDetail))
-	}
-	return strings.Join(parts, ": ") + p.more()
+	return joinSaid(what, err, kind, clean(p.Detail, maxDetail)) + p.more()
+}
+
+// joinSaid joins what is not empty.
+func joinSaid(parts ...string) string {
+	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), ": ")
 }
 
 // more returns what follows in an error's text: the names it is about, where it happened, and what to do.
@@ -148,7 +149,7 @@ func (p *Problem) more() string {
 	var b strings.Builder
 	const shown = 5
 	for i, s := range p.Subproblems[:min(len(p.Subproblems), shown)] {
-		fmt.Fprintf(&b, "; %s: %s: %s", clean(s.Name, maxShort), clean(s.Kind(), maxShort), clean(s.Detail, maxShort))
+		fmt.Fprintf(&b, "; %s", joinSaid(cmp.Or(clean(s.Name, maxShort), "a name"), clean(s.Kind(), maxShort), clean(s.Detail, maxShort)))
 		if more := len(p.Subproblems) - shown; i == shown-1 && more > 0 {
 			fmt.Fprintf(&b, "; and %d more", more)
 		}

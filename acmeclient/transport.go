@@ -168,20 +168,20 @@ func (t *transport) send(req *http.Request, body []byte) (*reply, error) {
 	start := time.Now()
 	r, err := t.exchange(out)
 	if err != nil {
-		switch {
-		case req.Context().Err() != nil:
-			err = req.Context().Err()
-		case ctx.Err() != nil:
+		if req.Context().Err() != nil {
+			return nil, req.Context().Err()
+		}
+		if ctx.Err() != nil {
 			// Not the context's error: that would say that the caller's has ended.
 			err = fmt.Errorf("no complete answer within %v", t.limit)
 		}
 		t.log.DebugContext(ctx, "ACME request failed", "method", req.Method, "url", req.URL.Redacted(), "error", err)
-		t.dir.expire()
+		t.dir.distrust(req.URL.String())
 		return nil, err
 	}
 	t.log.DebugContext(ctx, "ACME request", "method", req.Method, "url", req.URL.Redacted(), "status", r.status, "took", r.at.Sub(start))
 	if r.status >= 500 || r.status == http.StatusNotFound || r.status == http.StatusMethodNotAllowed || r.status == http.StatusGone {
-		t.dir.expire() // the CA may have moved
+		t.dir.distrust(req.URL.String())
 	}
 	return r, nil
 }

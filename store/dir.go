@@ -66,7 +66,10 @@ type Dir struct {
 // On Unix, a directory that its group or others may write to is refused by
 // every method: who can replace its files can replace keys.
 func NewDir(path string) *Dir {
-	d := &Dir{path: path, disk: osDisk{}}
+	d := &Dir{disk: osDisk{}}
+	if path != "" {
+		d.path = filepath.Clean(path)
+	}
 	for i := range d.shards {
 		d.shards[i] = make(chan struct{}, 1)
 	}

@@ -73,16 +73,15 @@ func (d *Dir) lockFile(ctx context.Context, path string) (unlock func(), err err
 // which comes last: where it is, the root's place in its own parent has been
 // brought to the disk, by this process or another.
 func (d *Dir) prepare() error {
-	root := filepath.Clean(d.path)
-	if err := d.makeDir(root); err != nil {
+	if err := d.makeDir(d.path); err != nil {
 		return err
 	}
 	if err := d.checkRoot(); err != nil {
 		return err
 	}
 	// A parent that may not be read is one in which the root was not just made.
-	if err := d.disk.syncDir(filepath.Dir(root)); err != nil && !errors.Is(err, fs.ErrPermission) {
+	if err := d.disk.syncDir(filepath.Dir(d.path)); err != nil && !errors.Is(err, fs.ErrPermission) {
 		return err
 	}
-	return d.makeDir(filepath.Join(root, hidden))
+	return d.makeDir(filepath.Join(d.path, hidden))
 }

@@ -92,7 +92,7 @@ func isDevice(s string) bool {
 
 // decodeName returns what a file name stands for, and whether the component
 // goes on in the directory of that name. It takes more than encodeName
-// gives: a name is a key's only if encoding leads back to it.
+// gives: a name is a component's only if encoding leads back to it.
 func decodeName(name string) (part string, goesOn, ok bool) {
 	name, goesOn = strings.CutSuffix(name, more)
 	var b strings.Builder
@@ -111,5 +111,6 @@ func decodeName(name string) (part string, goesOn, ok bool) {
 			return "", false, false
 		}
 	}
-	return b.String(), goesOn, b.Len() > 0
+	part = b.String()
+	return part, goesOn, part != "" && !strings.Contains(part, "/")
 }

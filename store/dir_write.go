@@ -175,7 +175,7 @@ func (d *Dir) remove(ctx context.Context, file string) error {
 	if err := d.syncUp(filepath.Dir(file)); err != nil {
 		return err
 	}
-	for dir := filepath.Dir(file); dir != filepath.Clean(d.path); dir = filepath.Dir(dir) {
+	for dir := filepath.Dir(file); dir != d.path; dir = filepath.Dir(dir) {
 		if d.disk.remove(dir) != nil {
 			break // it is not empty, or will be found empty another time
 		}
@@ -192,7 +192,7 @@ func (d *Dir) syncUp(dir string) error {
 		if err := d.disk.syncDir(dir); err != nil && !isMissing(err) {
 			return err
 		}
-		if dir == filepath.Clean(d.path) {
+		if dir == d.path {
 			return nil
 		}
 	}

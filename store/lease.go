@@ -72,15 +72,18 @@ func (l *Leaser) Try(ctx context.Context, key string) (*Lease, error) {
 // Acquire waits until it can return a lease on key. The error is the Store's,
 // or, if ctx ended while it waited, wraps both its cause and ErrHeld.
 func (l *Leaser) Acquire(ctx context.Context, key string) (*Lease, error) {
+	var held error
 	for {
 		lease, free, err := l.look(ctx, key)
-		if !errors.Is(err, ErrHeld) {
+		if errors.Is(err, ErrHeld) {
+			held = err
+		} else if err == nil || held == nil || ctx.Err() == nil {
 			return lease, err
 		}
 		select {
 		case <-time.After(min(l.ttl()/8, free)):
 		case <-ctx.Done():
-			return nil, fmt.Errorf("waiting for the lease %q: %w: %w", key, context.Cause(ctx), err)
+			return nil, fmt.Errorf("waiting for the lease %q: %w: %w", key, context.Cause(ctx), held)
 		}
 	}
 }

@@ -75,14 +75,11 @@ func (l *Lease) keep() {
 // renew counts the claim up, and reports whether that is known to have
 // happened. It ends the lease when another's claim is there.
 func (l *Lease) renew() bool {
-	// A Put that hangs must leave time for another.
-	ctx, cancel := context.WithTimeout(l.ctx, l.ttl/8)
-	defer cancel()
 	c := l.claim
 	c.Count = l.next
 	l.next++
 	sent := time.Now()
-	version, err := l.store.Put(ctx, l.key, c.encode(), l.version)
+	version, err := l.put(c)
 	switch {
 	case err == nil:
 		l.claim, l.version, l.doubt = c, version, false
@@ -92,7 +89,7 @@ func (l *Lease) renew() bool {
 	default:
 		// The Put may have happened, or one before it that was in doubt.
 		l.doubt = true
-		if !l.reread(ctx) || !l.claim.is(c) {
+		if !l.reread() || !l.claim.is(c) {
 			return false
 		}
 	}
@@ -100,9 +97,19 @@ func (l *Lease) renew() bool {
 	return true
 }
 
+// put puts c over the claim that is known to be there. If the Store hangs, it
+// leaves time to look what has happened and to try again.
+func (l *Lease) put(c claim) (Version, error) {
+	ctx, cancel := context.WithTimeout(l.ctx, l.ttl/8)
+	defer cancel()
+	return l.store.Put(ctx, l.key, c.encode(), l.version)
+}
+
 // reread learns which claim is there, and ends the lease if it is not ours.
 // It reports whether it could learn that.
-func (l *Lease) reread(ctx context.Context) bool {
+func (l *Lease) reread() bool {
+	ctx, cancel := context.WithTimeout(l.ctx, l.ttl/8)
+	defer cancel()
 	value, version, err := l.store.Get(ctx, l.key)
 	if errors.Is(err, fs.ErrNotExist) {
 		l.lose()

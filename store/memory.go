@@ -200,5 +200,8 @@ func (m *Memory) take(w *memoryWatcher) []string {
 	return keys
 }
 
-// String says what m is, and never what it holds: that includes keys.
+// String says what m is, and never what it holds.
 func (m *Memory) String() string { return fmt.Sprintf("store.Memory(%p)", m) }
+
+// GoString does as String does.
+func (m *Memory) GoString() string { return m.String() }

@@ -70,8 +70,8 @@ func (ca *CA) newAccount(rq *request) (*reply, *problem) {
 	if want.OnlyReturnExisting {
 		return nil, refuse(accountDoesNotExist, "no account has this key")
 	}
-	if ca.TermsOfService != "" && !want.TermsOfServiceAgreed {
-		return nil, ca.termsProblem()
+	if p := ca.checkTerms(want.TermsOfServiceAgreed); p != nil {
+		return nil, p
 	}
 	if p := checkContacts(want.Contact); p != nil {
 		return nil, p
@@ -113,11 +113,18 @@ func (ca *CA) existingAccount(key crypto.PublicKey) (bool, *reply, *problem) {
 	return true, a.reply(s, http.StatusOK), nil
 }
 
-// termsProblem tells where the terms are (RFC 8555 §7.3.3).
-func (ca *CA) termsProblem() *problem {
-	p := refuse(userActionRequired, "the terms of service at %s must be agreed to", ca.TermsOfService)
-	p.instance = ca.TermsOfService
-	p.header = http.Header{"Link": {"<" + ca.TermsOfService + `>;rel="terms-of-service"`}}
+// checkTerms tells those who did not agree where the terms are (RFC 8555
+// §7.3.3).
+func (ca *CA) checkTerms(agreed bool) *problem {
+	s := ca.lock()
+	terms := s.terms
+	ca.mu.Unlock()
+	if terms == "" || agreed {
+		return nil
+	}
+	p := refuse(userActionRequired, "the terms of service at %s must be agreed to", terms)
+	p.instance = terms
+	p.header = http.Header{"Link": {"<" + terms + `>;rel="terms-of-service"`}}
 	return p
 }
 

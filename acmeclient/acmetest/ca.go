@@ -80,7 +80,7 @@ type CA struct {
 	Policy func(name string) error
 
 	// TermsOfService is the URL of the terms that accounts must agree to.
-	// Empty: there are none.
+	// Empty: there are none. ChangeTerms changes them later.
 	TermsOfService string
 
 	// ExternalAccounts are the MAC keys (HS256) of external accounts by
@@ -146,6 +146,7 @@ type state struct {
 	stop   context.CancelFunc
 	ctx    context.Context // ends with Close
 	base   string
+	terms  string
 
 	serial    int // numbers resources
 	resources map[string]*resource
@@ -194,6 +195,7 @@ func (ca *CA) lock() *state {
 	if s.base == "" {
 		s.base = "https://acme.test"
 	}
+	s.terms = ca.TermsOfService
 	s.resources = map[string]*resource{}
 	s.byThumbprint = map[string]*account{}
 	s.openOrders = map[string]*order{}
@@ -224,6 +226,31 @@ func (ca *CA) DirectoryURL() string {
 	s := ca.lock()
 	defer ca.mu.Unlock()
 	return s.base + directoryPath
+}
+
+// ChangeTerms changes the terms of service. Accounts that agreed to the former
+// ones get userActionRequired for newOrder until they are updated with
+// termsOfServiceAgreed, which stands for whatever the instance URL asks of
+// their owner (RFC 8555 §7.3.3).
+func (ca *CA) ChangeTerms(url string) {
+	s := ca.lock()
+	defer ca.mu.Unlock()
+	s.terms = url
+	for _, a := range s.accounts {
+		a.terms = false
+	}
+}
+
+// ForgetAccounts makes the CA forget all accounts, as CAs do that move or
+// clean up: their URLs and keys are unknown from then on. Accounts still
+// lists them.
+func (ca *CA) ForgetAccounts() {
+	s := ca.lock()
+	defer ca.mu.Unlock()
+	clear(s.byThumbprint)
+	for _, a := range s.accounts {
+		delete(s.resources, a.path)
+	}
 }
 
 // SetDown makes the CA unreachable, or reachable again: requests through

@@ -45,8 +45,8 @@ func (ca *CA) serveDirectory(rq *request) (*reply, *problem) {
 		doc[name] = s.base + path
 	}
 	meta := map[string]any{"website": "https://acme.test/about"}
-	if ca.TermsOfService != "" {
-		meta["termsOfService"] = ca.TermsOfService
+	if s.terms != "" {
+		meta["termsOfService"] = s.terms
 	}
 	if len(ca.ExternalAccounts) > 0 {
 		meta["externalAccountRequired"] = true

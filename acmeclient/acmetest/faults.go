@@ -1,5 +1,7 @@
 package acmetest
 
+import "fmt"
+
 // Faults says how unfair a CA is: for each kind of unfairness the share, from
 // 0 to 1, of the occasions at which it happens. Whether it does is drawn from
 // a hash of CA.Seed, the kind, and the operation, object and count that Op
@@ -11,13 +13,13 @@ package acmetest
 // and its authorizations are hit at most twice for each Op.Kind and Op.Object
 // until a right certificate for those names is downloaded without a fault;
 // then counting begins again. Other operations are hit at most twice in a
-// row. The same bound holds for odd Retry-After headers, and for wrong
-// certificates: two at most, then a right one.
+// row, whoever asks. The same bound holds for odd Retry-After headers, and for
+// wrong certificates: two at most, then a right one.
 type Faults struct {
 	// Of all requests:
 	LostRequest float64 // FaultBefore
 	LostReply   float64 // FaultAfter
-	Hang        float64 // FaultHang
+	Hang        float64 // FaultHang: for clients with timeouts
 	BadNonce    float64 // FaultBadNonce, with a fresh nonce in the answer
 	ServerError float64 // Fault500 or Fault503
 	RateLimited float64 // Fault429
@@ -96,6 +98,15 @@ const (
 	NotYetValid       // it starts after half its lifetime
 	Foreign           // its issuer is not the next one in the chain
 )
+
+var wrongNames = [...]string{"right", "wrong key", "wrong name", "missing name", "expired", "not yet valid", "foreign"}
+
+func (w Wrong) String() string {
+	if w < 0 || int(w) >= len(wrongNames) {
+		return fmt.Sprintf("Wrong(%d)", int(w))
+	}
+	return wrongNames[w]
+}
 
 // RetryForm is how a Retry-After header is written.
 type RetryForm int

@@ -65,45 +65,6 @@ func (s *site) lookupTXT(_ context.Context, name string) ([]string, error) {
 	return s.txt[name], nil
 }
 
-// dial connects through memory, for bubbles.
-func (s *site) dial(_ context.Context, _, addr string) (net.Conn, error) {
-	client, server := net.Pipe()
-	if strings.HasSuffix(addr, ":443") {
-		s.tasks.Go(func() {
-			defer server.Close()
-			_ = tls.Server(server, s.tlsConfig()).Handshake()
-		})
-		return client, nil
-	}
-	s.tasks.Go(func() {
-		l := &oneConn{conn: server, closed: make(chan struct{})}
-		_ = (&http.Server{Handler: s, ConnState: func(_ net.Conn, state http.ConnState) {
-			if state == http.StateClosed {
-				close(l.closed)
-			}
-		}}).Serve(l)
-	})
-	return client, nil
-}
-
-// oneConn is a listener with one connection.
-type oneConn struct {
-	conn   net.Conn
-	given  bool
-	closed chan struct{}
-}
-
-func (l *oneConn) Accept() (net.Conn, error) {
-	if !l.given {
-		l.given = true
-		return l.conn, nil
-	}
-	<-l.closed
-	return nil, net.ErrClosed
-}
-func (l *oneConn) Close() error   { return nil }
-func (l *oneConn) Addr() net.Addr { return l.conn.LocalAddr() }
-
 // listen serves the site on loopback and returns its ports.
 func (s *site) listen(t *testing.T) (httpPort, tlsPort int) {
 	t.Helper()
@@ -292,7 +253,7 @@ func TestInProcess(t *testing.T) {
 		t.Run("issues by "+flow.typ, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newSite()
-				ca := &CA{Dial: s.dial, LookupTXT: s.lookupTXT}
+				ca := &CA{HTTP: s, TLS: s.tlsConfig(), LookupTXT: s.lookupTXT}
 				c := newClient(t, ca, ca.Client(), ecdsaKey(t))
 				start := time.Now()
 				chain := obtain(t, c, s, flow.typ, flow.names...)
@@ -307,7 +268,6 @@ func TestInProcess(t *testing.T) {
 					t.Errorf("the certificate lasts %v, want %v", got, want)
 				}
 				ca.Close()
-				s.tasks.Wait()
 			})
 		})
 	}

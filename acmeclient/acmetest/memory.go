@@ -26,20 +26,20 @@ func (ca *CA) connect(ctx context.Context, port int) net.Conn {
 			}
 			conn = secure
 		}
-		ca.serveOne(conn)
+		ca.serveOne(ctx, conn)
 	})
 	return client
 }
 
 // serveOne lets CA.HTTP answer the one request of a validator.
-func (ca *CA) serveOne(conn net.Conn) {
+func (ca *CA) serveOne(ctx context.Context, conn net.Conn) {
 	rq, err := http.ReadRequest(bufio.NewReader(conn))
 	if err != nil || ca.HTTP == nil {
 		return
 	}
 	rq.RemoteAddr = "192.0.2.1:1" // RFC 5737: nobody's address
 	answer := &recorder{header: http.Header{}}
-	ca.HTTP.ServeHTTP(answer, rq)
+	ca.HTTP.ServeHTTP(answer, rq.WithContext(ctx))
 	answer.WriteHeader(http.StatusOK)
 	answer.header.Set("Content-Length", strconv.Itoa(answer.body.Len()))
 	answer.header.Set("Connection", "close")

@@ -81,8 +81,8 @@ func (ca *CA) newOrder(rq *request) (*reply, *problem) {
 	if p := rq.into(&want); p != nil {
 		return nil, p
 	}
-	if ca.TermsOfService != "" && !ca.agreed(rq.account) {
-		return nil, ca.termsProblem()
+	if p := ca.checkTerms(ca.agreed(rq.account)); p != nil {
+		return nil, p
 	}
 	var names []string
 	for _, id := range want.Identifiers {

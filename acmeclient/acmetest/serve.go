@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"syscall"
 )
 
@@ -17,8 +18,8 @@ const maxRequest = 128 << 10
 // hugePadding is how much white space follows a huge body, in bytes.
 const hugePadding = 64 << 20
 
-// errLost is what a client sees of a request or reply that got lost.
-var errLost = errors.New("acmetest: connection reset by fault")
+// lost is what a client in process sees of a request or reply that got lost.
+func lost() error { return &net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET} }
 
 // request is one request on its way through the CA.
 type request struct {
@@ -30,11 +31,11 @@ type request struct {
 	problem *problem // what the CA answered
 }
 
-// ServeHTTP answers a request. Lost replies end the connection.
+// ServeHTTP answers a request. Where an answer shall get lost it panics with
+// http.ErrAbortHandler, upon which net/http closes the connection.
 func (ca *CA) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rep, err := ca.answer(r)
 	if err != nil {
-		// The way of net/http to close a connection without an answer.
 		panic(http.ErrAbortHandler)
 	}
 	for k, v := range rep.header {
@@ -106,7 +107,7 @@ func (ca *CA) answer(r *http.Request) (*reply, error) {
 	}
 	if fault == FaultBefore || fault == FaultHang {
 		ca.end(rq, fault, nil)
-		return nil, errLost
+		return nil, lost()
 	}
 	var rep *reply
 	if rq.problem = ca.faultProblem(rq, fault); rq.problem == nil {
@@ -122,7 +123,7 @@ func (ca *CA) answer(r *http.Request) (*reply, error) {
 	ca.mangle(rq, rep, fault)
 	if fault == FaultAfter {
 		ca.end(rq, fault, nil)
-		return nil, errLost
+		return nil, lost()
 	}
 	if fault == FaultNone && rq.op.Kind == kindCertificate && rep.status == http.StatusOK {
 		ca.delivered(rq.to.cert)
@@ -247,9 +248,6 @@ func (r *reply) reader() io.Reader {
 // spaces is an endless reader of white space.
 type spaces struct{}
 
-func (spaces) Read(p []byte) (int, error) {
-	for i := range p {
-		p[i] = ' '
-	}
-	return len(p), nil
-}
+var blank = strings.Repeat(" ", 4096)
+
+func (spaces) Read(p []byte) (int, error) { return copy(p, blank), nil }

@@ -2,7 +2,6 @@ package acmetest
 
 import (
 	"bytes"
-	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -153,7 +152,7 @@ func (ca *CA) drawWrong(o *order) Wrong {
 	first := ca.rand("first wrong", op).IntN(len(draws))
 	for i := range draws {
 		d := draws[(first+i)%len(draws)]
-		if !ca.chance(d.share, fmt.Sprintf("wrong %d", d.wrong), op) {
+		if !ca.chance(d.share, "certificate "+d.wrong.String(), op) {
 			continue
 		}
 		s := ca.lock()

@@ -37,7 +37,8 @@ func (ca *CA) validate(ctx context.Context, c *challenge, t target) {
 		failed = p
 		break
 	}
-	ca.conclude(c, failed)
+	found := ca.conclude(c, failed)
+	ca.log().Debug("acmetest validation", "name", found.Name, "type", found.Type, "problem", found.Problem)
 }
 
 // look validates once.
@@ -55,7 +56,7 @@ func (ca *CA) look(ctx context.Context, t target) *problem {
 
 // conclude writes down how a validation ended. The first challenge that ends
 // decides its authorization, and with it the orders (RFC 8555 §7.1.6).
-func (ca *CA) conclude(c *challenge, failed *problem) {
+func (ca *CA) conclude(c *challenge, failed *problem) Validation {
 	s := ca.lock()
 	defer ca.mu.Unlock()
 	a, now := c.authz, time.Now()
@@ -78,7 +79,7 @@ func (ca *CA) conclude(c *challenge, failed *problem) {
 	}
 	s.validations = append(s.validations, record)
 	close(c.done)
-	ca.log().Debug("acmetest validation", "name", record.Name, "type", record.Type, "problem", record.Problem)
+	return record
 }
 
 // dial connects to port 80 or 443 of a name.

@@ -78,7 +78,8 @@ func certificates(set *record.Set) ([]certificate, error) {
 		}
 		certs = append(certs, certificate{
 			Certificate: policy.Certificate{
-				KeyType: c.KeyType, Names: leaf.DNSNames, NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter,
+				KeyType: c.KeyType, Names: leaf.DNSNames,
+				NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter, Issued: c.When,
 			},
 			ca: c.CA, url: c.Meta.Certificate, leaf: c.Chain[0],
 		})

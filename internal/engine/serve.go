@@ -38,7 +38,11 @@ func (e *Engine) Certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, erro
 func (e *Engine) firstCertificate(hello *tls.ClientHelloInfo, name string) (*tls.Certificate, error) {
 	e.mu.Lock()
 	d := e.domains[name]
-	unread := d != nil && !d.loaded
+	if d == nil { // it was removed at this moment
+		e.mu.Unlock()
+		return nil, fmt.Errorf("%w: %.253q", ErrNotManaged, hello.ServerName)
+	}
+	unread, def := !d.loaded, d.def
 	e.mu.Unlock()
 	if unread {
 		ctx, cancel := context.WithTimeout(helloContext(hello), firstRead)
@@ -50,7 +54,20 @@ func (e *Engine) firstCertificate(hello *tls.ClientHelloInfo, name string) (*tls
 			return cert, nil
 		}
 	}
-	return e.fallback.Certificate(strings.ToLower(hello.ServerName), e.now())
+	return e.fallback.Certificate(declaredName(def, hello.ServerName), e.now())
+}
+
+// declaredName is the name of the Domain that sni stands for. There are few
+// of them, however many names a client makes up below a wildcard.
+func declaredName(def *Domain, sni string) string {
+	name := strings.ToLower(strings.TrimSuffix(sni, "."))
+	if slices.Contains(def.Names, name) {
+		return name
+	}
+	if _, parent, ok := strings.Cut(name, "."); ok && slices.Contains(def.Names, "*."+parent) {
+		return "*." + parent
+	}
+	return def.Names[0]
 }
 
 func helloContext(hello *tls.ClientHelloInfo) context.Context {

@@ -3,7 +3,7 @@ module github.com/manageddomains/md/internal/integration
 go 1.26.0
 
 require (
-	github.com/manageddomains/md v0.0.0-00010101000000-000000000000
+	github.com/manageddomains/md v0.0.0
 	github.com/manageddomains/md/examples v0.0.0
 	golang.org/x/crypto v0.58.0
 )

@@ -18,7 +18,7 @@ import (
 // Manager has at one CA.
 const (
 	certificates = 100
-	workers      = 16
+	workers      = 32
 )
 
 // memory is a Store that counts its Puts.

@@ -104,6 +104,7 @@ func checkServed(t *testing.T, p *place, m *md.Manager, roots *x509.CertPool) {
 func checkEvents(t *testing.T, heard *audience, domains int, challengeType string) {
 	t.Helper()
 	for _, kind := range []status.Kind{status.Renewing, status.Renewed, status.Installed} {
+		waitFor(t, func() bool { return len(heard.of(kind)) >= domains })
 		if got := len(heard.of(kind)); got != domains {
 			t.Errorf("%d events %s, want %d", got, kind, domains)
 		}

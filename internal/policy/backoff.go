@@ -1,29 +1,35 @@
 package policy
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // The delays between attempts.
 const (
 	// DefaultRetryDelay is the base of the back-off.
 	DefaultRetryDelay = 30 * time.Second
-	// MaxRetryDelay is the longest delay, and that after a permanent problem.
+	// MaxRetryDelay is the longest delay of our own, and that after a
+	// permanent problem.
 	MaxRetryDelay = 24 * time.Hour
-	// maxDoublings keeps the exponent where nothing can overflow, whatever
-	// count is read from the Store.
+	// longestWait is the longest delay that a CA is given: its limits refill
+	// within a week.
+	longestWait = 7 * 24 * time.Hour
+	// maxDoublings bounds the work, whatever count is read from the Store.
 	maxDoublings = 20
 )
 
 // Backoff is the delay before the next attempt after errors failures in a
 // row: base doubled for each failure after the first, with a jitter of ±50 %,
-// at most MaxRetryDelay. A base of zero or less means DefaultRetryDelay.
-// Jitter is drawn by the caller from [0, 1). The delay is never under half
-// of the base, for any count.
+// at most MaxRetryDelay. A base of zero or less means DefaultRetryDelay, one
+// over MaxRetryDelay means that. Jitter is drawn by the caller from [0, 1).
+// The delay is never under half of the base, for any count.
 func Backoff(base time.Duration, errors int, jitter float64) time.Duration {
 	if base <= 0 {
 		base = DefaultRetryDelay
 	}
 	base = min(base, MaxRetryDelay)
-	doublings := min(max(errors-1, 0), maxDoublings)
+	doublings := min(max(errors, 1)-1, maxDoublings)
 	delay := base
 	for range doublings {
 		delay = min(2*delay, MaxRetryDelay)
@@ -31,15 +37,21 @@ func Backoff(base time.Duration, errors int, jitter float64) time.Duration {
 	return min(scatter(delay, jitter), MaxRetryDelay)
 }
 
-// scatter moves a duration by up to half of it in either direction.
+// scatter moves a duration by up to half of it in either direction. One of
+// over 146 years, which only stands for never, counts as 146 years: more could
+// overflow.
 func scatter(d time.Duration, jitter float64) time.Duration {
+	if math.IsNaN(jitter) {
+		jitter = 0
+	}
 	jitter = min(max(jitter, 0), 1)
+	d = min(d, math.MaxInt64/2)
 	return d/2 + time.Duration(float64(d)*jitter)
 }
 
 // CheckDelay is the time to the next regular look: interval with a jitter of
 // ±50 %, drawn by the caller from [0, 1). An interval of zero or less means
-// 12 hours.
+// 12 hours. The delay is never under half of the interval, up to 146 years.
 func CheckDelay(interval time.Duration, jitter float64) time.Duration {
 	if interval <= 0 {
 		interval = 12 * time.Hour
@@ -66,8 +78,7 @@ func Retry(f Failure, base time.Duration, errors int, now time.Time, jitter floa
 	if f.RetryAt.After(at) {
 		at = f.RetryAt
 	}
-	const longest = 7 * 24 * time.Hour // a CA's limits refill within a week
-	if last := now.Add(longest); at.After(last) {
+	if last := now.Add(longestWait); at.After(last) {
 		at = last
 	}
 	return at

@@ -16,10 +16,14 @@ import (
 type Rules struct {
 	// Names are the DNS names to cover, in ASCII.
 	Names []string
-	// KeyTypes are the types of which there must be a certificate each.
+	// KeyTypes are the types of which there must be a certificate each: one
+	// or more, none twice.
 	KeyTypes []string
 	// Window says when the time to renew begins for a certificate's
-	// validity; nil stands for DefaultWindow.
+	// validity; nil stands for DefaultWindow. What it says is obeyed if it is
+	// not in the first tenth of the validity, or before it: a window of 30
+	// days is not meant for a certificate that lives for six, which would be
+	// due when it comes.
 	Window func(notBefore, notAfter time.Time) time.Time
 }
 
@@ -27,6 +31,8 @@ type Rules struct {
 type Facts struct {
 	Certificates []Certificate
 	// NotBefore is the earliest moment of the next attempt, after a failure.
+	// One further away than Retry ever says was written by a wrong clock, and
+	// is not obeyed.
 	NotBefore time.Time
 	// Forced: somebody asked for new certificates. It also overrides NotBefore.
 	Forced bool
@@ -37,6 +43,12 @@ type Certificate struct {
 	KeyType             string
 	Names               []string
 	NotBefore, NotAfter time.Time
+	// Issued is when it came, by our own clock; zero if that is not known. It
+	// is not renewed within ten minutes or a hundredth of its lifetime,
+	// whichever is longer, but half of its lifetime at most: neither a wrong
+	// clock nor a CA that issues what is due already makes us order all the
+	// time.
+	Issued time.Time
 }
 
 // Decision is what follows from rules and facts.
@@ -79,17 +91,23 @@ func Next(r Rules, f Facts, now time.Time) Decision {
 	if d.At.IsZero() {
 		d.At = now
 	}
-	if d.Due() && !f.Forced && now.Before(f.NotBefore) {
+	if d.Due() && !f.Forced && now.Before(f.NotBefore) && believable(f.NotBefore, now) {
 		d.KeyTypes, d.At = nil, f.NotBefore
 	}
 	return d
+}
+
+// believable reports whether the moment of the next attempt can come from
+// Retry, by a clock that differs from ours by less than a day.
+func believable(next, now time.Time) bool {
+	return !next.After(now.Add(longestWait + 24*time.Hour))
 }
 
 // look decides without regard to former failures. At stays zero if the time
 // is now.
 func look(r Rules, f Facts, now time.Time) Decision {
 	if f.Forced {
-		return Decision{KeyTypes: r.KeyTypes, Reason: "it was asked for"}
+		return Decision{KeyTypes: slices.Clone(r.KeyTypes), Reason: "it was asked for"}
 	}
 	var d Decision
 	var due []string // why, for each key type
@@ -99,7 +117,7 @@ func look(r Rules, f Facts, now time.Time) Decision {
 			d.Missing = true
 		}
 		if cert != nil && why == "" {
-			at := r.renewAt(*cert)
+			at := r.renewAt(*cert, now)
 			if now.Before(at) {
 				d.At = earliest(d.At, at)
 				continue
@@ -136,12 +154,32 @@ func (r Rules) fault(certs []Certificate, keyType string) (*Certificate, string)
 
 // renewAt is when the time to renew a certificate begins, and never after
 // its end.
-func (r Rules) renewAt(c Certificate) time.Time {
-	window := r.Window
-	if window == nil {
-		window = DefaultWindow
+func (r Rules) renewAt(c Certificate, now time.Time) time.Time {
+	at := DefaultWindow(c.NotBefore, c.NotAfter)
+	if r.Window != nil {
+		if t := r.Window(c.NotBefore, c.NotAfter); t.After(c.NotBefore.Add(c.life() / 10)) {
+			at = t
+		}
 	}
-	return earliest(window(c.NotBefore, c.NotAfter), c.NotAfter)
+	if rest := c.restUntil(now); at.Before(rest) {
+		at = rest
+	}
+	if at.After(c.NotAfter) {
+		at = c.NotAfter
+	}
+	return at
+}
+
+func (c Certificate) life() time.Duration { return max(c.NotAfter.Sub(c.NotBefore), 0) }
+
+// restUntil is the moment before which a certificate is not renewed, whatever
+// its window. One that is said to come from the future sets no bound: it would
+// keep us from renewing in time.
+func (c Certificate) restUntil(now time.Time) time.Time {
+	if c.Issued.IsZero() || c.Issued.After(now) {
+		return time.Time{}
+	}
+	return c.Issued.Add(min(max(10*time.Minute, c.life()/100), c.life()/2))
 }
 
 // along adds key types that are not due but will be within a twentieth of
@@ -151,8 +189,8 @@ func (r Rules) along(f Facts, d Decision, now time.Time) []string {
 	var types []string
 	for _, t := range r.KeyTypes {
 		cert, why := r.fault(f.Certificates, t)
-		soon := cert != nil && why == "" && !d.Missing &&
-			!now.Before(r.renewAt(*cert).Add(-cert.NotAfter.Sub(cert.NotBefore)/20))
+		soon := cert != nil && why == "" && !d.Missing && !now.Before(cert.restUntil(now)) &&
+			!now.Before(r.renewAt(*cert, now).Add(-cert.life()/20))
 		if soon || slices.Contains(d.KeyTypes, t) {
 			types = append(types, t)
 		}
@@ -161,13 +199,18 @@ func (r Rules) along(f Facts, d Decision, now time.Time) []string {
 }
 
 // Covers reports whether a certificate with the given DNS names is good for
-// name: by the same name, or by a wildcard for its first label.
+// name: by the same name, or by a wildcard for its first label (RFC 9525
+// §6.3). As clients do, it does not tell upper from lower case (RFC 4343):
+// a CA may write names as it likes, and a certificate that all clients accept
+// must not be ordered again and again.
 func Covers(names []string, name string) bool {
-	if slices.Contains(names, name) {
-		return true
+	wildcard := name
+	if first, parent, ok := strings.Cut(name, "."); ok && first != "" && !strings.Contains(name, "*") {
+		wildcard = "*." + parent
 	}
-	_, parent, ok := strings.Cut(name, ".")
-	return ok && !strings.HasPrefix(name, "*.") && slices.Contains(names, "*."+parent)
+	return slices.ContainsFunc(names, func(n string) bool {
+		return strings.EqualFold(n, name) || strings.EqualFold(n, wildcard)
+	})
 }
 
 // Stale reports whether a staged Set should not take the place of the active

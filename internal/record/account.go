@@ -1,7 +1,6 @@
 package record
 
 import (
-	"bytes"
 	"context"
 	"crypto"
 	"crypto/x509"
@@ -79,12 +78,8 @@ func DecodeAccount(data []byte) (*Account, error) {
 	if _, err := a.Signer(); err != nil {
 		return nil, err
 	}
-	again, err := a.Encode()
-	if err != nil {
+	if err := checkForm(data, a.Encode); err != nil {
 		return nil, err
-	}
-	if !bytes.Equal(again, data) {
-		return nil, errors.New("it is not in the form that this program writes")
 	}
 	return a, nil
 }

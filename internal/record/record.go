@@ -80,9 +80,9 @@ func (e *BrokenError) Error() string {
 	return fmt.Sprintf("%s is broken (%v)", e.Place, e.Err)
 }
 
-// GoString keeps the value, which may hold private keys, out of what %#v
-// prints.
-func (e *BrokenError) GoString() string { return fmt.Sprintf("record.BrokenError(%q)", e.Error()) }
+// Format keeps the value, which may hold private keys, out of whatever is
+// printed.
+func (e *BrokenError) Format(f fmt.State, _ rune) { fmt.Fprint(f, e.Error()) }
 
 // Unwrap returns what is wrong with the value.
 func (e *BrokenError) Unwrap() error { return e.Err }

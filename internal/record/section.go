@@ -13,10 +13,10 @@ import (
 )
 
 // A section is a PEM block of metadata (a JSON object) and the blocks that
-// follow it. The metadata holds the SHA-256 of all that follows it, to the end
-// of the value: a value that was cut short, put together from others or
-// changed is found out. Fields of the metadata that this version does not know
-// are kept, so that versions can share a Store.
+// follow it. The metadata holds the SHA-256 of its other fields and of all that
+// follows it, to the end of the value: a value that was cut short, put together
+// from others or changed is found out. Fields of the metadata that this version
+// does not know are kept, so that versions can share a Store.
 type section struct {
 	meta    any                        // a struct that encodes to a JSON object
 	unknown map[string]json.RawMessage // fields that meta has no place for
@@ -35,7 +35,7 @@ const (
 	maxBlocks   = 256
 )
 
-// sumField is the field of the metadata that holds the hash of the rest.
+// sumField is the field of the metadata that holds the hash.
 const sumField = "sha256"
 
 // encodeSections writes sections one behind the other, each with metadata in
@@ -69,17 +69,18 @@ func (s section) encodeBefore(metaType string, rest []byte) ([]byte, error) {
 			fields[name] = value
 		}
 	}
-	fields[sumField] = json.RawMessage(`"` + sumOf(body.Bytes()) + `"`)
 	text, err := json.Marshal(fields) // sorts the fields: one encoding for one content
 	if err != nil {
 		return nil, err
 	}
+	sum := sha256.New()
+	sum.Write(text)
+	sum.Write(body.Bytes())
+	fields[sumField] = json.RawMessage(`"` + hex.EncodeToString(sum.Sum(nil)) + `"`)
+	if text, err = json.Marshal(fields); err != nil {
+		return nil, err
+	}
 	return append(pem.EncodeToMemory(&pem.Block{Type: metaType, Bytes: text}), body.Bytes()...), nil
-}
-
-func sumOf(data []byte) string {
-	sum := sha256.Sum256(data)
-	return hex.EncodeToString(sum[:])
 }
 
 // objectFields returns v as the fields of a JSON object.
@@ -94,7 +95,7 @@ func objectFields(v any) (map[string]json.RawMessage, error) {
 }
 
 // decodeSections splits data into sections that begin with blocks of type
-// metaType, and checks their hashes.
+// metaType. It is the caller who checks with checkForm what they hold.
 func decodeSections(data []byte, metaType string) ([]rawSection, error) {
 	var sections []rawSection
 	blocks := 0
@@ -118,24 +119,20 @@ func decodeSections(data []byte, metaType string) ([]rawSection, error) {
 		if len(sections) == maxSections {
 			return nil, fmt.Errorf("it has more than %d blocks %q", maxSections, metaType)
 		}
-		if err := checkSum(block.Bytes, rest); err != nil {
-			return nil, err
-		}
 		sections = append(sections, rawSection{meta: block.Bytes})
 	}
 	return sections, nil
 }
 
-// checkSum checks that metadata is followed by what it was written for.
-func checkSum(meta json.RawMessage, rest []byte) error {
-	var claim struct {
-		Sum string `json:"sha256"`
+// checkForm checks that data is, byte for byte, what was decoded from it
+// encodes to, hashes included.
+func checkForm(data []byte, encode func() ([]byte, error)) error {
+	again, err := encode()
+	if err != nil {
+		return err
 	}
-	if err := json.Unmarshal(meta, &claim); err != nil {
-		return fmt.Errorf("its metadata: %w", err)
-	}
-	if claim.Sum != sumOf(rest) {
-		return errors.New("its hash does not match its content: it was cut short or changed")
+	if !bytes.Equal(again, data) {
+		return errors.New("it is not as this program wrote it: its form or its hash is another")
 	}
 	return nil
 }

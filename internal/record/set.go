@@ -1,7 +1,6 @@
 package record
 
 import (
-	"bytes"
 	"crypto"
 	"crypto/sha256"
 	"crypto/x509"
@@ -162,12 +161,8 @@ func DecodeSet(data []byte) (*Set, error) {
 		}
 		set.Credentials = append(set.Credentials, c)
 	}
-	again, err := set.Encode()
-	if err != nil {
+	if err := checkForm(data, set.Encode); err != nil {
 		return nil, err
-	}
-	if !bytes.Equal(again, data) {
-		return nil, errors.New("it is not in the form that this program writes")
 	}
 	return set, nil
 }

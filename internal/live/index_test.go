@@ -1,0 +1,103 @@
+package live
+
+import (
+	"fmt"
+	mathrand "math/rand/v2"
+	"testing"
+)
+
+// TestIndexIsAMap does the same at random to an index and to a map.
+func TestIndexIsAMap(t *testing.T) {
+	random := mathrand.New(mathrand.NewPCG(3, 4))
+	var ix index
+	want := make(map[string]*Site)
+	for _, phase := range []struct{ rounds, putOf10 int }{{5000, 9}, {5000, 5}, {8000, 1}} {
+		for range phase.rounds {
+			name := fmt.Sprint("name ", random.IntN(2000))
+			if random.IntN(10) < phase.putOf10 {
+				s := &Site{Domain: name}
+				ix.put(name, s)
+				want[name] = s
+			} else {
+				ix.remove(name)
+				delete(want, name)
+			}
+		}
+		for i := range 2000 {
+			name := fmt.Sprint("name ", i)
+			if got := find(&ix, name); got != want[name] {
+				t.Fatalf("find(%q) got %v, want %v", name, got, want[name])
+			}
+			if got := find(&ix, []byte(name)); got != want[name] {
+				t.Fatalf("find of the bytes of %q got %v, want %v", name, got, want[name])
+			}
+		}
+		if ix.len != len(want) {
+			t.Fatalf("got %d entries, want %d", ix.len, len(want))
+		}
+		if n := len(ix.buckets.Load().heads); n < ix.len || n > minBuckets && n > 16*ix.len {
+			t.Errorf("got %d buckets for %d entries, want about as many", n, ix.len)
+		}
+	}
+	for name := range want {
+		ix.remove(name)
+	}
+	if got := len(ix.buckets.Load().heads); got != minBuckets {
+		t.Errorf("an empty index has %d buckets, want %d", got, minBuckets)
+	}
+}
+
+// TestRemoveLeavesReadersAlone checks that a list which a reader walks stays
+// whole when names in it are removed.
+func TestRemoveLeavesReadersAlone(t *testing.T) {
+	b := newBuckets(1) // all in one list
+	for i := range 4 {
+		b.push(fmt.Sprint(i), &Site{})
+	}
+	old := b.heads[0].Load()
+	kept, found := without(old, "1")
+	if !found {
+		t.Fatal("got no entry removed, want one")
+	}
+	if got, want := namesIn(old), "3210"; got != want {
+		t.Errorf("the list that was got %q, want %q", got, want)
+	}
+	if got, want := namesIn(kept), "320"; got != want {
+		t.Errorf("the list that is got %q, want %q", got, want)
+	}
+}
+
+func namesIn(e *entry) (names string) {
+	for ; e != nil; e = e.next {
+		names += e.name
+	}
+	return names
+}
+
+// BenchmarkPut loads a Table with a million names, and then renews one
+// Domain in it.
+func BenchmarkPut(b *testing.B) {
+	names := make([][]string, 1_000_000)
+	for i := range names {
+		names[i] = []string{fmt.Sprintf("host-%07d.example.com", i)}
+	}
+	b.Run("a million names, one by one", func(b *testing.B) {
+		for b.Loop() {
+			var table Table
+			for i := range names {
+				table.Put(names[i], &Site{})
+			}
+		}
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(names)), "ns/name")
+	})
+	b.Run("one name among a million", func(b *testing.B) {
+		var table Table
+		for i := range names {
+			table.Put(names[i], &Site{})
+		}
+		s := &Site{}
+		for b.Loop() {
+			table.Put(names[77], s)
+		}
+	})
+}

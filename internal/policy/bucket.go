@@ -1,0 +1,52 @@
+package policy
+
+import "time"
+
+// Rate is a limit of so many in so long a time, as a token bucket has it:
+// all at once, and then one each Per/Count.
+type Rate struct {
+	Count int
+	Per   time.Duration
+}
+
+// Bucket is how full the bucket of a Rate is, as one moment: when it will be
+// full again. The zero Bucket is full. It is what CAs themselves keep (GCRA).
+type Bucket struct {
+	Full time.Time `json:"full,omitzero"`
+}
+
+// Free is when the next token can be taken: now if there is one. A Rate
+// without Count or Per has no limit.
+func (b Bucket) Free(r Rate, now time.Time) time.Time {
+	if r.Count <= 0 || r.Per <= 0 {
+		return now
+	}
+	free := b.Full.Add(r.each() - r.Per)
+	if b.Full.After(now.Add(r.Per)) { // written with another Rate, or by a clock that was ahead
+		free = now.Add(r.each())
+	}
+	if free.Before(now) {
+		return now
+	}
+	return free
+}
+
+// Take returns the Bucket after n tokens have been taken, whether they were
+// there or not: what has happened is counted.
+func (b Bucket) Take(r Rate, n int, now time.Time) Bucket {
+	if r.Count <= 0 || r.Per <= 0 {
+		return b
+	}
+	from := b.Full
+	if from.Before(now) {
+		from = now
+	}
+	last := now.Add(r.Per)
+	if from = from.Add(time.Duration(n) * r.each()); from.After(last) {
+		from = last
+	}
+	return Bucket{Full: from.UTC()}
+}
+
+// each is the time in which one token comes back.
+func (r Rate) each() time.Duration { return r.Per / time.Duration(r.Count) }

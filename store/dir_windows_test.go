@@ -1,0 +1,3 @@
+package store
+
+func passingError() error { return errSharingViolation }
