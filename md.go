@@ -63,6 +63,9 @@ type (
 
 	// KeyType is the type of a certificate's key.
 	KeyType = acmeclient.KeyType
+
+	// Reason is why a certificate is revoked.
+	Reason = acmeclient.Reason
 )
 
 // The key types. P256 is the default; RSA is for clients that are older than
@@ -132,8 +135,10 @@ type Domain struct {
 	// stand in two: the exact name wins.
 	Names []string
 
-	// CAs says where certificates are ordered. Zero: Let's Encrypt. There
-	// may be one.
+	// CAs says where certificates are ordered. Each renewal begins with the
+	// first; when that has failed Manager.RetryFailover times in a row, or
+	// when a quarter of the time that was left is gone, the next is asked,
+	// and after the last the first. Zero: Let's Encrypt.
 	CAs []CA
 
 	// Contacts are e-mail addresses (or URLs) that the CA is given when the
@@ -153,8 +158,49 @@ type Domain struct {
 
 	// RenewWindow is the time before expiry in which a certificate is
 	// renewed. Zero: a third of its lifetime; half of it for lifetimes under
-	// ten days.
+	// ten days. So it is as well where RenewWindow would begin in the first
+	// tenth of the lifetime.
+	//
+	// While it is zero, a CA that offers renewal information (RFC 9773) decides
+	// between half and 85 % of the lifetime; if it is set, the CA can only ask
+	// for less. A renewal that the CA wants in the past is made at once.
 	RenewWindow Window
+
+	// ARI: Off neither asks the CA when to renew, nor tells it which
+	// certificate an order replaces (RFC 9773). Unset: On.
+	ARI Switch
+
+	// WarnWindow is the time before expiry in which the Expiring event warns
+	// of a certificate that has not been renewed. Zero: a tenth of its
+	// lifetime.
+	WarnWindow Window
+
+	// ActivationDelay is how long certificates wait before they replace those
+	// in use, for clients whose clocks are behind. They do not wait where
+	// there are none, where those in use lack a name or a key type, have less
+	// than an hour left, or are to be revoked. Zero: not at all.
+	ActivationDelay time.Duration
+
+	// HoldActivation: On lets new certificates, also the first ones, wait
+	// until Manager.Activate is called. Unset: Off.
+	HoldActivation Switch
+}
+
+// Switch is a choice of which the zero value leaves it to Manager.Default.
+type Switch int8
+
+const (
+	Unset Switch = iota
+	On
+	Off
+)
+
+// check returns an error for what is none of the three.
+func (s Switch) check() error {
+	if s < Unset || s > Off {
+		return fmt.Errorf("%d is neither Unset, On nor Off", s)
+	}
+	return nil
 }
 
 // Manager gets, renews and serves certificates for its Domains. Set the
@@ -211,8 +257,14 @@ type Manager struct {
 	CheckInterval time.Duration
 
 	// RetryDelay is the time to the second attempt; it doubles with each
-	// failure, up to a day, give or take a half. Zero: 30 seconds.
+	// failure, up to a day, give or take a half, and up to a tenth of what is
+	// left of the life of the certificates in use. Zero: 30 seconds.
 	RetryDelay time.Duration
+
+	// RetryFailover is the number of failures in a row at one CA after which
+	// the next of Domain.CAs is asked. Failures that are about a name, and not
+	// the CA, do not count. Zero: 13.
+	RetryFailover int
 
 	once   sync.Once
 	engine *engine.Engine
@@ -247,9 +299,10 @@ func (m *Manager) Load(ctx context.Context) error {
 // else that a Manager does works without it, with what the Store has.
 //
 // It returns an error only at its beginning: ErrRunning while another call is
-// running, or one of the configuration. Whatever goes wrong else is in the
-// log, in the status and with the Notifier, and is tried again. Run may be
-// called again when it has returned.
+// running, or one of the configuration; and at its end, if a Notifier or a
+// Challenger has not returned: then it names what it did not wait for any
+// longer. Whatever goes wrong else is in the log, in the status and with the
+// Notifier, and is tried again. Run may be called again when it has returned.
 func (m *Manager) Run(ctx context.Context) error {
 	e, err := m.start()
 	if err != nil {
@@ -302,6 +355,10 @@ func (m *Manager) Update(ctx context.Context, domains []Domain) error {
 // Run, and does not wait for the time of the next attempt. If an attempt is
 // under way, it waits for its end; then it makes its own.
 //
+// What the CA's limits forbid, Renew does not do either; and certificates for
+// the same names are not ordered from one CA within ten minutes or a hundredth
+// of their lifetime, whichever is longer.
+//
 // The error is ErrNotManaged for an unknown name, wraps ErrVeto if the
 // Notifier said so, and wraps a *Problem if it went wrong at the CA.
 func (m *Manager) Renew(ctx context.Context, name string) error {
@@ -312,12 +369,61 @@ func (m *Manager) Renew(ctx context.Context, name string) error {
 	return e.Renew(ctx, lookupName(e, name))
 }
 
+// Activate activates the certificates that wait, because of HoldActivation or
+// ActivationDelay, for the Domains of all names: DNS names or Domains' Names.
+// Where none wait, it does nothing. The error joins those of the Domains.
+func (m *Manager) Activate(ctx context.Context, names ...string) error {
+	e, err := m.start()
+	if err != nil {
+		return err
+	}
+	known := make([]string, 0, len(names))
+	for _, name := range names {
+		known = append(known, lookupName(e, name))
+	}
+	return e.Activate(ctx, known...)
+}
+
+// Revoke renews the certificates of a Domain with new keys, given like for
+// Renew, has them served at once, and then asks the CA to revoke those that
+// were in use before. If they cannot be replaced, they are not revoked; the
+// error tells which step has failed. Call it once: a second call revokes the
+// successors.
+func (m *Manager) Revoke(ctx context.Context, name string, reason Reason) error {
+	e, err := m.start()
+	if err != nil {
+		return err
+	}
+	return e.Revoke(ctx, lookupName(e, name), reason)
+}
+
+// Archived lists certificates that a Domain, given like for Renew, has used
+// before, newest first. The ten newest are kept, for 400 days at most.
+func (m *Manager) Archived(ctx context.Context, name string) ([]status.Archived, error) {
+	e, err := m.start()
+	if err != nil {
+		return nil, err
+	}
+	return e.Archived(ctx, lookupName(e, name))
+}
+
+// Restore puts certificates back into use that Archived has listed; those in
+// use go to the archive. It refuses certificates that do not cover the names
+// or are not in date.
+func (m *Manager) Restore(ctx context.Context, name, id string) error {
+	e, err := m.start()
+	if err != nil {
+		return err
+	}
+	return e.Restore(ctx, lookupName(e, name), id)
+}
+
 // TLSConfig returns a configuration that serves the Domains and answers
 // tls-alpn-01 challenges, for HTTP/1.1 and HTTP/2. It is the caller's, and may
 // be changed. Put nothing into Certificates unless it is to be served to
 // clients that send no server name, or one that is not managed.
 //
-// Without it, those clients get the alert unrecognized_name.
+// If it is empty, those clients get the alert unrecognized_name.
 func (m *Manager) TLSConfig() *tls.Config {
 	return &tls.Config{
 		MinVersion:         tls.VersionTLS12,
@@ -480,7 +586,7 @@ func (m *Manager) build() {
 	}
 	m.engine = engine.New(engine.Config{
 		Store: s, AcceptTerms: m.AcceptTerms, Notifier: m.Notifier, Logger: m.logger(),
-		HTTPClient: m.HTTPClient, CheckInterval: m.CheckInterval, RetryDelay: m.RetryDelay,
+		HTTPClient: m.HTTPClient, CheckInterval: m.CheckInterval, RetryDelay: m.RetryDelay, Failover: m.RetryFailover,
 	})
 	m.engine.SetDomains(defs)
 }
@@ -548,7 +654,7 @@ func (r *resolver) manager(m *Manager) {
 		r.fail(place{}, "RetryDelay", fmt.Errorf("%v is less than nothing", m.RetryDelay))
 	}
 	if len(m.Default.Names) > 0 || m.Default.Name != "" {
-		r.fail(place{}, "Default", errors.New("Name and Names cannot have a default"))
+		r.fail(place{}, "Default", errors.New("there is no default for Name and Names"))
 	}
 	own := r.challengers(place{}, m.Challengers)
 	inDefault := place{prefix: "Default."}
@@ -608,6 +714,10 @@ func (r *resolver) filled(d Domain) Domain {
 		d.Challengers = r.defaults.Challengers
 	}
 	d.RenewWindow = cmp.Or(d.RenewWindow, r.defaults.RenewWindow)
+	d.ARI = cmp.Or(d.ARI, r.defaults.ARI)
+	d.WarnWindow = cmp.Or(d.WarnWindow, r.defaults.WarnWindow)
+	d.ActivationDelay = cmp.Or(d.ActivationDelay, r.defaults.ActivationDelay)
+	d.HoldActivation = cmp.Or(d.HoldActivation, r.defaults.HoldActivation)
 	return d
 }
 
@@ -656,11 +766,26 @@ func (r *resolver) namesOf(at place, said []string) (names, shown []string) {
 // rest resolves what may come from the default, but for the challengers.
 func (r *resolver) rest(at place, d Domain, def *engine.Domain) {
 	def.Contacts = r.contacts(at, d.Contacts)
-	def.CA = r.ca(at, d.CAs)
+	def.CAs = r.cas(at, d.CAs)
 	def.KeyTypes = r.keyTypes(at, d.KeyTypes)
 	def.RenewWindow = d.RenewWindow
 	if err := d.RenewWindow.Check(); err != nil {
 		r.fail(at, "RenewWindow", err)
+	}
+	def.WarnWindow = d.WarnWindow
+	if err := d.WarnWindow.Check(); err != nil {
+		r.fail(at, "WarnWindow", err)
+	}
+	def.ARI = d.ARI != Off
+	if err := d.ARI.check(); err != nil {
+		r.fail(at, "ARI", err)
+	}
+	def.HoldActivation = d.HoldActivation == On
+	if err := d.HoldActivation.check(); err != nil {
+		r.fail(at, "HoldActivation", err)
+	}
+	if def.ActivationDelay = d.ActivationDelay; d.ActivationDelay < 0 {
+		r.fail(at, "ActivationDelay", fmt.Errorf("%v is less than nothing", d.ActivationDelay))
 	}
 }
 
@@ -676,19 +801,26 @@ func (r *resolver) contacts(at place, said []string) []string {
 	return contacts
 }
 
-func (r *resolver) ca(at place, cas []CA) CA {
-	if len(cas) > 1 {
-		r.fail(at, "CAs", errors.New("there may be one"))
+func (r *resolver) cas(at place, said []CA) []CA {
+	if len(said) == 0 {
+		said = []CA{{}}
 	}
-	ca := CA{}
-	if len(cas) > 0 {
-		ca = cas[0]
+	var cas []CA
+	for _, s := range said {
+		ca, err := s.Resolve()
+		if err == nil {
+			err = ca.Limits.Check()
+		}
+		switch {
+		case err != nil:
+			r.fail(at, "CAs", err)
+		case slices.ContainsFunc(cas, func(c CA) bool { return c.URL == ca.URL }):
+			r.fail(at, "CAs", fmt.Errorf("%s is there twice", ca.URL))
+		default:
+			cas = append(cas, ca)
+		}
 	}
-	resolved, err := ca.Resolve()
-	if err != nil {
-		r.fail(at, "CAs", err)
-	}
-	return resolved
+	return cas
 }
 
 func (r *resolver) keyTypes(at place, said []KeyType) []KeyType {

@@ -1,6 +1,7 @@
 package md
 
 import (
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -116,12 +117,12 @@ func TestDefaultFills(t *testing.T) {
 	}
 	checkMeant(t, defs[0], &engine.Domain{
 		Name: "a.example", Names: []string{"a.example"}, Shown: []string{"a.example"},
-		CA: CA{Name: "default.example", URL: "https://default.example/directory"}, Contacts: []string{"mailto:default@a.example"},
+		CAs: []CA{{Name: "default.example", URL: "https://default.example/directory"}}, Contacts: []string{"mailto:default@a.example"},
 		KeyTypes: []KeyType{RSA2048, P384}, Challengers: []Challenger{ofDefault}, RenewWindow: Window{Percent: 20},
 	})
 	checkMeant(t, defs[1], &engine.Domain{
 		Name: "b", Names: []string{"b.example", "xn--tda.example"}, Shown: []string{"b.example", "ü.example"},
-		CA: CA{Name: "own.example", URL: "https://own.example/directory"}, Contacts: []string{"mailto:own@a.example"},
+		CAs: []CA{{Name: "own.example", URL: "https://own.example/directory"}}, Contacts: []string{"mailto:own@a.example"},
 		KeyTypes: []KeyType{P521}, Challengers: []Challenger{own}, RenewWindow: Window{Length: time.Hour},
 	})
 	if said.Names[1] != "B.example." || said.KeyTypes[0] != "p521" || said.Contacts[0] != "own@a.example" {
@@ -147,7 +148,7 @@ func TestNothingSaidMeans(t *testing.T) {
 		t.Errorf("the first challengers are %T and %T, want those for tls-alpn-01 and http-01", defs[0].Challengers[0], defs[0].Challengers[1])
 	}
 	want := *defs[0]
-	want.CA = CA{Name: "letsencrypt", URL: "https://acme-v02.api.letsencrypt.org/directory"}
+	want.CAs = []CA{{Name: "letsencrypt", URL: "https://acme-v02.api.letsencrypt.org/directory"}}
 	want.Contacts, want.KeyTypes, want.RenewWindow = nil, []KeyType{P256}, Window{}
 	want.Challengers = []Challenger{defs[0].Challengers[0], defs[0].Challengers[1], own}
 	checkMeant(t, defs[0], &want)
@@ -164,7 +165,7 @@ func checkMeant(t *testing.T, got, want *engine.Domain) {
 	same("Name", got.Name == want.Name, got.Name, want.Name)
 	same("Names", slices.Equal(got.Names, want.Names), got.Names, want.Names)
 	same("Shown", slices.Equal(got.Shown, want.Shown), got.Shown, want.Shown)
-	same("CA", got.CA == want.CA, got.CA, want.CA)
+	same("CAs", reflect.DeepEqual(got.CAs, want.CAs), got.CAs, want.CAs)
 	same("Contacts", slices.Equal(got.Contacts, want.Contacts), got.Contacts, want.Contacts)
 	same("KeyTypes", slices.Equal(got.KeyTypes, want.KeyTypes), got.KeyTypes, want.KeyTypes)
 	same("Challengers", slices.Equal(got.Challengers, want.Challengers), got.Challengers, want.Challengers)

@@ -14,6 +14,7 @@ import (
 	"github.com/manageddomains/md"
 	"github.com/manageddomains/md/acmeclient/acmetest"
 	"github.com/manageddomains/md/status"
+	"github.com/manageddomains/md/store"
 )
 
 func TestRunOnceAtATime(t *testing.T) {
@@ -50,6 +51,50 @@ func TestLoadServesWhatIsStored(t *testing.T) {
 		time.Sleep(24 * time.Hour)
 		stop()
 		w.checkOrders(1)
+	})
+}
+
+// failing is a Store that fails while it is told to.
+type failing struct {
+	store.Store
+	err error
+}
+
+func (f *failing) Get(ctx context.Context, key string) ([]byte, store.Version, error) {
+	if f.err != nil {
+		return nil, store.None, f.err
+	}
+	return f.Store.Get(ctx, key)
+}
+
+// What could not be read is read by the next call, of Load or of Update.
+func TestStoreThatCannotBeRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a, b := named("a.example"), named("b.example")
+		w.order(a, b)
+		f := &failing{Store: w.store, err: errors.New("the disk is on fire")}
+		w.store = f
+		m := w.manager(a)
+		if err := m.Load(t.Context()); !errors.Is(err, f.err) {
+			t.Errorf("Load: %v, want the Store's error", err)
+		}
+		if err := m.Update(t.Context(), []md.Domain{a, b}); !errors.Is(err, f.err) {
+			t.Errorf("Update: %v, want the Store's error", err)
+		}
+		if _, err := m.GetCertificate(hello("b.example")); err != nil {
+			t.Errorf("GetCertificate: %v, want the fallback", err)
+		}
+		f.err = nil
+		if err := m.Update(t.Context(), []md.Domain{a, b}); err != nil {
+			t.Errorf("the same Update again: %v, want nil", err)
+		}
+		w.ca.SetDown(true)
+		if err := m.Ready(t.Context()); err != nil {
+			t.Errorf("Ready: %v, want nil", err)
+		}
+		w.serial(m, "a.example")
+		w.serial(m, "b.example")
 	})
 }
 
@@ -161,6 +206,7 @@ func TestRenew(t *testing.T) {
 					w := newWorld(t)
 					shop := md.Domain{Name: "Shop", Names: []string{"bücher.example", "www.example.com"}}
 					w.order(shop)
+					time.Sleep(24 * time.Hour) // it has been some time
 					m := w.reach(w.manager(shop))
 					if running {
 						w.run(m)

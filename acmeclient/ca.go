@@ -28,6 +28,9 @@ type CA struct {
 	// PlainLoopback allows http URLs, the directory's and those that it hands out, if their host is
 	// localhost or a loopback address. It is meant for tests.
 	PlainLoopback bool
+
+	// Limits are what the CA allows. What is zero is as Allowed says: Let's Encrypt's.
+	Limits Limits
 }
 
 // Directories of the CAs that are known by name.
@@ -45,6 +48,9 @@ const maxDirectoryURL = 2048 // bytes; no directory in use comes near it
 func (ca CA) Resolve() (CA, error) {
 	name := strings.ToLower(strings.TrimSpace(ca.Name))
 	if err := closedName(name); err != nil {
+		return CA{}, err
+	}
+	if err := ca.Limits.Check(); err != nil {
 		return CA{}, err
 	}
 	known, isKnown := knownURL(name)

@@ -24,6 +24,9 @@ type Order struct {
 	Certificate    string    // URL of the certificate; empty until the order is valid
 	Expires        time.Time // zero: the CA does not say
 	Problem        *Problem  // why the order is invalid; nil: the CA does not say
+
+	// ReplacesRefused: the CA has refused OrderRequest.Replaces, and the order was made without.
+	ReplacesRefused bool
 }
 
 // An OrderRequest says what to order.
@@ -82,7 +85,9 @@ func (s *Session) NewOrder(ctx context.Context, r OrderRequest) (*Order, error) 
 	var p *Problem
 	if fields != nil && errors.As(err, &p) && p.refusesReplaces() {
 		s.client.transport.log.InfoContext(ctx, "the CA refuses that the order replaces a certificate; ordering without", "error", err)
-		o, err = s.newOrder(ctx, op, doc.NewOrder, ids, options, nil)
+		if o, err = s.newOrder(ctx, op, doc.NewOrder, ids, options, nil); err == nil {
+			o.ReplacesRefused = true
+		}
 	}
 	if errors.As(err, &p) && len(r.Names) == 1 {
 		p.Name = r.Names[0]

@@ -172,8 +172,7 @@ func (t *transport) send(req *http.Request, body []byte) (*reply, error) {
 			return nil, req.Context().Err()
 		}
 		if ctx.Err() != nil {
-			// Not the context's error: that would say that the caller's has ended.
-			err = fmt.Errorf("no complete answer within %v", t.limit)
+			err = timeoutError{t.limit}
 		}
 		t.log.DebugContext(ctx, "ACME request failed", "method", req.Method, "url", req.URL.Redacted(), "error", err)
 		t.dir.distrust(req.URL.String())
@@ -185,6 +184,12 @@ func (t *transport) send(req *http.Request, body []byte) (*reply, error) {
 	}
 	return r, nil
 }
+
+// timeoutError stands for the end of the request's own context. That one's error would say that the caller's has ended.
+type timeoutError struct{ limit time.Duration }
+
+func (e timeoutError) Error() string { return fmt.Sprintf("no complete answer within %v", e.limit) }
+func (timeoutError) Timeout() bool   { return true }
 
 // exchange makes one request and bounds the reply.
 func (t *transport) exchange(req *http.Request) (*reply, error) {

@@ -12,8 +12,8 @@ import (
 type Kind string
 
 const (
-	// Renewing comes before each attempt to get certificates for a Domain.
-	// A Notifier may veto it.
+	// Renewing comes before each attempt to get certificates for a Domain, but
+	// not within an hour after it was accepted. A Notifier may veto it.
 	Renewing Kind = "renewing"
 
 	// ChallengeSetup comes when the answer to a challenge is in place and
@@ -26,11 +26,17 @@ const (
 	// returns nil.
 	Renewed Kind = "renewed"
 
-	// Installed comes when a process serves the certificates of a Domain
-	// for the first time: once in each process, all others once in a cluster.
+	// Installed comes when a process begins to serve certificates that were
+	// obtained, or changed, while it runs: once in each process, all other
+	// events once in a cluster.
 	Installed Kind = "installed"
 
-	// Errored comes after an attempt that failed.
+	// Expiring comes, at most once a day, while a certificate in use is within
+	// its Domain's WarnWindow and has not been renewed; and when a veto has
+	// lasted for more than a third of the time in which it should have been.
+	Expiring Kind = "expiring"
+
+	// Errored comes after an attempt that failed, at most once an hour.
 	Errored Kind = "errored"
 )
 
@@ -49,15 +55,20 @@ type Event struct {
 	ChallengeType string
 	ChallengeName string
 
-	// Certificates are those obtained (Renewed) or now served (Installed).
+	// Certificates are those obtained (Renewed), now served (Installed), or
+	// in use (Expiring).
 	Certificates []Certificate
 
-	// Err is what went wrong (Errored), with the CA's own words where it
+	// ExplanationURL is the page, if any, on which the CA explains when it
+	// wants certificates to be renewed (RFC 9773 §4.2).
+	ExplanationURL string
+
+	// Err is what went wrong (Errored; Expiring: last), with the CA's own words where it
 	// has said any: errors.As finds an *acmeclient.Problem.
 	Err error
 
-	// Attempts counts the failures in a row (Errored), or those so far
-	// (Renewing). NextAttempt is when the next attempt is due (Errored).
+	// Attempts counts the failures in a row. NextAttempt is when the next
+	// attempt is due (Errored, Expiring).
 	Attempts    int
 	NextAttempt time.Time
 }

@@ -38,10 +38,23 @@ type Domain struct {
 	CA string `json:"ca,omitempty"`
 	// Certificates are those in use, one for each key type.
 	Certificates []Certificate `json:"certificates,omitempty"`
+	// Staged are certificates that have been obtained, and wait until they
+	// may be activated.
+	Staged []Certificate `json:"staged,omitempty"`
+	// ExplanationURL is a page on which the CA explains when it wants
+	// certificates to be renewed (RFC 9773 §4.2).
+	ExplanationURL string `json:"explanation-url,omitempty"`
 	// RenewAt is when the next renewal is due.
 	RenewAt time.Time `json:"renew-at,omitzero"`
 	// Renewal tells of the attempt under way, or of attempts that failed.
 	Renewal *Renewal `json:"renewal,omitempty"`
+}
+
+// Archived describes certificates that were in use before. ID names them for
+// Manager.Restore.
+type Archived struct {
+	ID           string        `json:"id"`
+	Certificates []Certificate `json:"certificates"`
 }
 
 // Certificate describes one certificate. It never holds a key.
@@ -63,8 +76,9 @@ type Renewal struct {
 	// it is doing.
 	Running  bool   `json:"running"`
 	Activity string `json:"activity,omitempty"`
-	// Attempts counts the failures in a row.
+	// Attempts counts the failures in a row, Panics the panics ever.
 	Attempts int `json:"attempts"`
+	Panics   int `json:"panics,omitempty"`
 	// LastError is what the last attempt failed with; LastProblem the CA's
 	// problem type (RFC 8555 §6.7), if that was the CA's answer.
 	LastError   string `json:"last-error,omitempty"`

@@ -27,6 +27,9 @@ import (
 // %2a.example.com. A Version is a hash of the content, so that files may be
 // edited or restored by hand, best with the tool's own write-and-rename.
 //
+// Where paths are limited to 1024 bytes (macOS, the BSDs), a key whose path is
+// longer is refused by the system; none that a Manager uses is.
+//
 // What Dir cannot have written (names it would not give, files over 1 MiB,
 // directories, links, sockets) is passed over by List. Dir may be given a
 // symbolic link to its directory, but looks for none inside.

@@ -122,6 +122,14 @@ type CA struct {
 	// are valid from the start because the account has a valid one.
 	AuthzReuse float64
 
+	// Limits are what the CA allows before it answers rateLimited. Zero is no limit.
+	Limits Limits
+
+	// PauseAfter is the number of failed validations of a name in a row after
+	// which it is paused for the account: orders with it are refused, with a
+	// page to visit and without a time, until Unpause. Zero pauses nothing.
+	PauseAfter int
+
 	// RetryAfter is what answers about unfinished things tell clients to
 	// wait. Zero tells nothing. It is written as RetryForm says.
 	RetryAfter time.Duration
@@ -164,6 +172,10 @@ type state struct {
 	validations  []Validation
 	renewalInfo  map[string]RenewalInfo // by certificate identifier
 
+	buckets  map[string]time.Time // of Limits: when each would be full
+	failures map[string]int       // in a row, by account and identifier
+	refused  []Refusal
+
 	ops      int
 	requests map[string]int
 	nth      map[[2]string]int         // by kind and object
@@ -203,6 +215,8 @@ func (ca *CA) lock() *state {
 	s.bySerial = map[string]*certificate{}
 	s.byID = map[string]*certificate{}
 	s.renewalInfo = map[string]RenewalInfo{}
+	s.buckets = map[string]time.Time{}
+	s.failures = map[string]int{}
 	s.requests = map[string]int{}
 	s.nth = map[[2]string]int{}
 	s.hits = map[string]map[string]int{}

@@ -27,6 +27,10 @@
 // [CA.Requests] tell what the CA saw; [CA.Trace] has one line for each
 // request.
 //
+// CA.Limits and CA.PauseAfter limit clients in the way and words of Let's
+// Encrypt. [CA.Refused] tells whom: a client that minds its limits is never
+// there.
+//
 // # Unfairness
 //
 // The zero CA is fair and fast. What real CAs and networks do to clients, and

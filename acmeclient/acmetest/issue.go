@@ -116,6 +116,7 @@ func (ca *CA) keep(s *state, c *certificate) {
 		c.paths = append(c.paths, path)
 	}
 	s.certificates = append(s.certificates, c)
+	s.spend(ca.Limits.Certificates, "certificates "+c.order.object(), time.Now())
 	s.bySerial[c.leaf.SerialNumber.String()] = c
 	s.byID[certID(c.leaf)] = c
 }

@@ -105,6 +105,9 @@ func (ca *CA) newOrder(rq *request) (*reply, *problem) {
 	if p := s.checkReplaces(rq.account, names, want.Replaces); p != nil {
 		return nil, p
 	}
+	if p := ca.checkLimits(s, rq.account, names); p != nil {
+		return nil, p
+	}
 	now := time.Now()
 	o := &order{
 		account: rq.account, names: names, created: now, expires: now.Add(orDuration(ca.OrderLifetime, week)),

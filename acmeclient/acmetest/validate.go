@@ -77,6 +77,7 @@ func (ca *CA) conclude(c *challenge, failed *problem) Validation {
 		}
 		a.hidden = ca.polls(ca.Faults.SlowValidation, "slow validation", op)
 	}
+	ca.countValidation(s, a, failed != nil, now)
 	s.validations = append(s.validations, record)
 	close(c.done)
 	return record

@@ -137,6 +137,7 @@ func TestOnlyErrVetoVetoes(t *testing.T) {
 				m.Notifier = d
 				n := w.start(m)
 				n.ready(time.Minute)
+				time.Sleep(day)
 				answer = fmt.Errorf("not on a Sunday: %w", md.ErrVeto)
 				if err := n.m.Renew(context.Background(), "example.com"); !errors.Is(err, md.ErrVeto) {
 					t.Errorf("Renew with a veto: got %v, want ErrVeto", err)

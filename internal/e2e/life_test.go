@@ -270,6 +270,7 @@ func TestBrokenValuesAreKeptAsideAndReplaced(t *testing.T) {
 				m.CheckInterval = time.Minute
 				n = w.start(m)
 				n.ready(time.Hour)
+				time.Sleep(day)
 				if err := n.m.Renew(ctx, "example.com"); err != nil {
 					t.Errorf("Renew: %v", err)
 				}
@@ -341,6 +342,7 @@ func TestVanishedAccountIsRegisteredAgain(t *testing.T) {
 		domain := md.Domain{Names: []string{"example.com"}}
 		n := w.start(w.manager(domain))
 		n.ready(time.Minute)
+		time.Sleep(day)
 		n.stopped()
 
 		other := newWorld(t) // a CA that has forgotten everything

@@ -32,7 +32,7 @@ type world struct {
 	mu       sync.Mutex // guards what follows
 	nodes    []*node    // the last one that listens answers validators
 	firewall string     // a port that cannot be reached
-	log   bytes.Buffer
+	log      bytes.Buffer
 }
 
 func newWorld(t *testing.T) *world {
@@ -109,9 +109,12 @@ func (w *world) manager(domains ...md.Domain) *md.Manager {
 }
 
 // start runs m with servers until stop.
-func (w *world) start(m *md.Manager) *node {
+func (w *world) start(m *md.Manager) *node { return w.startIn(context.Background(), m) }
+
+// startIn is start with a context that may carry knobs.
+func (w *world) startIn(ctx context.Context, m *md.Manager) *node {
 	n := &node{w: w, m: m, plain: newPipeListener(), secure: newPipeListener(), done: make(chan error, 1)}
-	ctx, stop := context.WithCancel(context.Background())
+	ctx, stop := context.WithCancel(ctx)
 	n.stop = stop
 	w.mu.Lock()
 	w.nodes = append(w.nodes, n)

@@ -160,7 +160,7 @@ func (is *acmeIssuer) forgetAccount(ctx context.Context, err error) error {
 	if !errors.As(err, &p) || !strings.EqualFold(p.Kind(), "accountDoesNotExist") {
 		return err
 	}
-	ca := is.def.CA.URL
+	ca := is.ca.URL
 	is.log.Warn("the CA does not know the account; the next attempt registers it again", "account", is.account.url)
 	is.e.mu.Lock()
 	delete(is.e.known, ca)

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,14 +21,26 @@ import (
 // attemptLimit bounds one attempt with everything in it.
 const attemptLimit = 15 * time.Minute
 
+// task is what somebody has asked for; zero for a look of our own.
+type task struct {
+	renew    bool               // order, whatever policy says
+	activate bool               // do not wait with the activation
+	revoke   *acmeclient.Reason // renew, and then revoke what was there
+	restore  string             // activate this one of the archive
+}
+
+// asked reports whether somebody waits for the result.
+func (t task) asked() bool { return t.renew || t.activate || t.revoke != nil || t.restore != "" }
+
 // attempt is one attempt to bring a Domain where it should be, from whatever
 // is there. It belongs to one goroutine, which holds the Domain's lease.
 type attempt struct {
-	e      *Engine
-	d      *domain
-	def    *Domain
-	log    *slog.Logger
-	forced bool
+	e    *Engine
+	d    *domain
+	def  *Domain
+	log  *slog.Logger
+	task task
+	ca   acmeclient.CA // the one that is asked, once it is chosen
 
 	active        *record.Set // as the Store has it, nil if none can be read
 	job           *record.Job
@@ -35,9 +48,13 @@ type attempt struct {
 	written       *record.Job // the Job as the Store has it
 	staged        *record.Set // nil if nothing is staged
 	stagedVersion store.Version
-	renewed       bool // certificates were activated
-	satisfied     bool // there is nothing to do, or it is done
-	leftover      bool // staging could not be cleared
+
+	activateAt time.Time // when the staged Set may be activated, if it waits
+
+	fresh     bool // the configuration has changed since the last attempt
+	activated bool // other certificates than before are active
+	satisfied bool // there is nothing to do, or it is done
+	leftover  bool // staging could not be cleared
 }
 
 // errVetoed ends an attempt that a Notifier has vetoed.
@@ -46,12 +63,14 @@ var errVetoed = errors.New("the Notifier vetoed the renewal")
 func jitter() float64 { return rand.Float64() }
 
 // attempt brings d where it should be, and says in d.due when to look again.
-func (e *Engine) attempt(ctx context.Context, d *domain, forced bool) error {
+func (e *Engine) attempt(ctx context.Context, d *domain, t task) error {
 	loadErr := e.loadOne(ctx, d)
 	e.mu.Lock()
-	def, job := d.def, d.job.Clone()
+	a := &attempt{
+		e: e, d: d, def: d.def, task: t, log: e.log.With("domain", d.def.Name),
+		job: d.job.Clone(), fresh: d.fresh,
+	}
 	e.mu.Unlock()
-	a := &attempt{e: e, d: d, def: def, forced: forced, log: e.log.With("domain", def.Name), job: job}
 	if loadErr != nil {
 		return a.conclude(ctx, loadErr)
 	}
@@ -59,70 +78,117 @@ func (e *Engine) attempt(ctx context.Context, d *domain, forced bool) error {
 	if errors.Is(err, store.ErrHeld) {
 		a.log.Debug("another process works on the Domain", "error", err)
 		e.lookAgain(d, e.now().Add(e.leaseTTL()/4))
+		if t.asked() {
+			return err
+		}
 		return nil
 	}
 	if err != nil {
 		return a.conclude(ctx, fmt.Errorf("taking the lease: %w", err))
 	}
-	err = a.conclude(lease.Context(), a.run(lease.Context()))
-
-	cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.hookGrace())
-	defer cancel()
-	if err := lease.Release(cleanup); err != nil {
-		a.log.Warn("releasing the lease failed; it ends by itself", "error", err)
-	}
-	return err
+	defer a.release(ctx, lease)
+	return a.conclude(lease.Context(), e.guarded(a.log, func() error { return a.run(lease.Context()) }))
 }
 
-// lease takes the Domain's lease. Who was asked to renew waits for it; the
-// others come again later.
+// lease takes the Domain's lease. Who was asked waits for it; the others come
+// again later.
 func (a *attempt) lease(ctx context.Context) (*store.Lease, error) {
-	if a.forced {
+	if a.task.asked() {
 		return a.e.leases().Acquire(ctx, record.LeaseKey(a.def.Name))
 	}
 	return a.e.leases().Try(ctx, record.LeaseKey(a.def.Name))
 }
 
+func (a *attempt) release(ctx context.Context, lease *store.Lease) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.e.hookGrace())
+	defer cancel()
+	if err := lease.Release(ctx); err != nil {
+		a.log.Warn("releasing the lease failed; it ends by itself", "error", err)
+	}
+}
+
 // run does what is left over from former attempts, and then what is due.
 func (a *attempt) run(ctx context.Context) error {
-	if err := a.readJob(ctx); err != nil {
-		return err
-	}
-	if err := a.tidy(ctx); err != nil {
-		return err
-	}
-	if err := a.readActive(ctx); err != nil {
-		return err
-	}
-	if err := a.readStaged(ctx); err != nil {
-		return err
-	}
-	if a.staged != nil && a.staged.Complete() {
-		err := a.activate(ctx, a.staged)
-		if err != nil && !errors.Is(err, errUnfit) {
+	for _, step := range []func(context.Context) error{a.readJob, a.tidy, a.readActive, a.readStaged, a.adopt} {
+		if err := step(ctx); err != nil {
 			return err
 		}
-		a.renewed = err == nil
 	}
-	decision := policy.Next(a.def.rules(), policy.Facts{
-		Certificates: facts(a.active), NotBefore: a.job.NextRun, Forced: a.forced && !a.renewed,
-	}, a.e.now())
+	if a.task.restore != "" {
+		return a.restore(ctx)
+	}
+	if a.stagedComplete() && a.task.revoke == nil {
+		if err := a.activateInTime(ctx); err != nil && !errors.Is(err, errUnfit) {
+			return err
+		}
+	}
+	a.askRenewalInfo(ctx)
+	decision := policy.Next(a.def.rules(), a.facts(), a.e.now())
 	if decision.Due() {
-		if err := a.renew(ctx, decision); err != nil {
+		return a.renewAndRevoke(ctx, decision)
+	}
+	if a.task.renew && !a.activated {
+		return errors.New(decision.Reason)
+	}
+	a.satisfied = a.activated || decision.Reason == ""
+	return nil
+}
+
+// facts are what policy must know: of the Set that waits in staging, if one
+// does, else of the active one.
+func (a *attempt) facts() policy.Facts {
+	f := policy.Facts{
+		Certificates: factsOf(certificatesOf(a.newest()), a.job),
+		NotBefore:    a.job.NextRun,
+		CA:           cmp.Or(a.job.CA, a.def.CAs[0].URL),
+		Forced:       a.task.renew && !a.activated,
+		Revoked:      a.task.revoke != nil,
+	}
+	if a.fresh {
+		f.NotBefore = time.Time{}
+	}
+	return f
+}
+
+// newest is the Set that was obtained last: the staged one if it is complete,
+// else the active one.
+func (a *attempt) newest() *record.Set {
+	if a.stagedComplete() {
+		return a.staged
+	}
+	return a.active
+}
+
+func (a *attempt) stagedComplete() bool { return a.staged != nil && a.staged.Complete() }
+
+// renewAndRevoke renews, and then revokes what was there if that was asked
+// for: nobody is to be without a certificate in between.
+func (a *attempt) renewAndRevoke(ctx context.Context, decision policy.Decision) error {
+	former := a.active
+	if a.stagedComplete() { // it is to be replaced before it was used
+		if err := a.dropStaged(ctx, a.staged, errors.New(decision.Reason)); !errors.Is(err, errDropped) {
 			return err
 		}
-		a.renewed = true
 	}
-	a.satisfied = a.renewed || decision.Reason == ""
-	return nil
+	if err := a.renew(ctx, decision); err != nil {
+		return err
+	}
+	a.satisfied = true
+	if a.task.revoke == nil || former == nil {
+		return nil
+	}
+	return a.revoke(ctx, former)
 }
 
 // renew gets the certificates of the key types that are due, and activates
 // them together with those that are not.
 func (a *attempt) renew(ctx context.Context, decision policy.Decision) error {
-	a.log.Info("renewing", "reason", decision.Reason, "names", a.def.Shown, "ca", caName(a.def.CA))
+	if err := a.choose(ctx); err != nil {
+		return err
+	}
+	a.log.Info("renewing", "reason", decision.Reason, "names", a.def.Shown, "ca", caName(a.ca))
 	a.job.Tell(a.e.now(), "starting", decision.Reason)
-	if err := a.notify(ctx, status.Event{Kind: status.Renewing, Attempts: a.job.Errors}); err != nil {
+	if err := a.tell(ctx, time.Hour, status.Event{Kind: status.Renewing, Attempts: a.job.Errors}); err != nil {
 		return fmt.Errorf("%w: %w", errVetoed, err)
 	}
 	var from issuer = &acmeIssuer{attempt: a}
@@ -138,10 +204,7 @@ func (a *attempt) renew(ctx context.Context, decision policy.Decision) error {
 			return err
 		}
 	}
-	if err := a.activate(ctx, a.staged); err != nil {
-		return err
-	}
-	return nil
+	return a.activateInTime(ctx)
 }
 
 // stageComplete stages a credential that has its certificate. With the last
@@ -309,7 +372,7 @@ func (a *attempt) cleanUpOne(ctx context.Context, s record.SetUp) error {
 	if by == nil {
 		return fmt.Errorf("the Domain has no challenger for %s any more", s.Type)
 	}
-	return by.CleanUp(ctx, c)
+	return a.e.hook(ctx, "cleaning up "+s.Type+" for "+s.Name, func(ctx context.Context) error { return by.CleanUp(ctx, c) })
 }
 
 // putJob writes the Job and shows it in the status.

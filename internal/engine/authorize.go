@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,46 +32,56 @@ func (c choice) challenge(name string) challenge.Challenge {
 	}
 }
 
-// authorize gives all proofs that the order still asks for.
-func (is *acmeIssuer) authorize(ctx context.Context, order *acmeclient.Order) error {
+// authorize gives all proofs that the order still asks for, and returns it as
+// it is when it is no longer pending.
+func (is *acmeIssuer) authorize(ctx context.Context, order *acmeclient.Order) (*acmeclient.Order, error) {
 	proofs, err := is.pending(ctx, order)
-	if err != nil || len(proofs) == 0 {
-		return err
+	if err != nil {
+		return nil, err
 	}
 	// The answers stay until all authorizations are final: CAs look from
 	// several places, and more than once.
 	defer is.cleanUpBehind(ctx)
 	if err := is.presentAll(ctx, proofs); err != nil {
-		return err
+		return nil, err
 	}
 	is.step("telling the CA to validate")
 	for _, p := range proofs {
 		if err := is.session.Accept(ctx, p.choices[0].offered); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	is.step("waiting for the CA to validate")
-	var errs []error
-	for _, p := range proofs {
-		if err := is.wait(ctx, p); err != nil {
-			errs = append(errs, err)
-		}
+	ready, err := is.session.WaitReady(ctx, order.URL)
+	if err != nil {
+		return nil, is.whyNotReady(ctx, proofs, err)
 	}
-	return errors.Join(errs...)
+	for _, p := range proofs {
+		is.log.Info("name validated", "name", p.authz.Name, "type", p.choices[0].offered.Type)
+	}
+	return ready, nil
 }
 
-func (is *acmeIssuer) wait(ctx context.Context, p *proof) error {
-	_, err := is.session.WaitAuthorization(ctx, p.authz.URL)
-	if err == nil {
-		is.log.Info("name validated", "name", p.authz.Name, "type", p.choices[0].offered.Type)
-		return nil
+// whyNotReady asks which names could not be validated when the order does not
+// become ready: few CAs say so in the order itself, and some leave it pending
+// for ever. The next attempt prefers another challenge type.
+func (is *acmeIssuer) whyNotReady(ctx context.Context, proofs []*proof, err error) error {
+	if ctx.Err() != nil {
+		return err
 	}
-	var problem *acmeclient.Problem
-	if errors.As(err, &problem) && problem.Type != "" {
-		// The next attempt prefers another type, if there is one.
+	var errs []error
+	for _, p := range proofs {
+		authz, lookErr := is.session.Authorization(ctx, p.authz.URL)
+		if lookErr != nil || authz.Problem == nil {
+			continue
+		}
 		is.job.FailedChallenge = p.choices[0].offered.Type
+		is.ledger(is.ca).failed(ctx, p.authz.Name)
+		why := *authz.Problem
+		why.Op, why.Name, why.URL = "prove control of the name", authz.Name, authz.URL
+		errs = append(errs, &why)
 	}
-	return err
+	return cmp.Or(errors.Join(errs...), err)
 }
 
 // pending reads the order's authorizations and returns those that are not
@@ -208,16 +219,19 @@ func (is *acmeIssuer) present(ctx context.Context, p *proof) error {
 	use := p.choices[0]
 	c := use.challenge(p.authz.Name)
 	is.step("setting up " + c.Type + " for " + c.Name)
-	if err := use.by.Present(ctx, c); err != nil {
-		return fmt.Errorf("setting up %s for %s: %w", c.Type, c.Name, err)
+	what := "setting up " + c.Type + " for " + c.Name
+	err := is.e.hook(ctx, what, func(ctx context.Context) error { return use.by.Present(ctx, c) })
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
 	}
 	if w, ok := use.by.(challenge.Waiter); ok {
-		if err := w.Wait(ctx, c); err != nil {
-			return fmt.Errorf("waiting until the %s answer for %s can be seen: %w", c.Type, c.Name, err)
+		what := "waiting until the " + c.Type + " answer for " + c.Name + " can be seen"
+		if err := is.e.hook(ctx, what, func(ctx context.Context) error { return w.Wait(ctx, c) }); err != nil {
+			return fmt.Errorf("%s: %w", what, err)
 		}
 	}
 	is.log.Info("challenge set up", "type", c.Type, "name", c.Name)
-	err := is.notify(ctx, status.Event{Kind: status.ChallengeSetup, ChallengeType: c.Type, ChallengeName: c.Name})
+	err = is.notify(ctx, status.Event{Kind: status.ChallengeSetup, ChallengeType: c.Type, ChallengeName: c.Name})
 	if err != nil {
 		return fmt.Errorf("%s for %s: %w", c.Type, c.Name, err)
 	}

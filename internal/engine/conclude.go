@@ -1,9 +1,11 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/manageddomains/md/acmeclient"
@@ -26,47 +28,99 @@ func outcomeOf(ctx context.Context, err error) outcome {
 	switch {
 	case err == nil:
 		return succeeded
-	case errors.Is(err, errVetoed):
+	case errors.Is(err, status.ErrVeto):
 		return vetoed
 	case errors.Is(ctx.Err(), context.Canceled): // the end of Run, or of the lease
 		return interrupted
-	case errors.Is(err, acmeclient.ErrWait):
+	case errors.Is(err, acmeclient.ErrWait), errors.As(err, new(*blockedError)):
 		return waiting
 	}
 	return failed
 }
 
+// maxWaits is how often in a row a CA may ask for more time before that counts
+// as a failure, with its growing delays.
+const maxWaits = 5
+
 // conclude writes down how the attempt ended, says in d.due when to look
 // again, and tells the Notifier. It returns err.
 func (a *attempt) conclude(ctx context.Context, err error) error {
 	result := outcomeOf(ctx, err)
+	if result == waiting && a.job.Waits >= maxWaits {
+		result = failed
+	}
 	// What has happened is written down even if ctx has ended.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.e.hookGrace())
 	defer cancel()
 	now := a.e.now()
+	if result == failed || result == succeeded && a.satisfied {
+		a.job.For = a.def.fingerprint(a.e.cfg.AcceptTerms)
+	}
 	switch result {
 	case succeeded:
 		a.succeed(now)
 	case failed:
-		a.fail(err, now)
+		a.fail(ctx, err, now)
 	case waiting:
-		a.job.NextRun = retryAt(err)
-		a.log.Info("the CA needs time", "until", a.job.NextRun, "error", err)
+		a.wait(err)
 	}
+	a.showWaiting()
 	a.saveJob(ctx)
+	a.tellAll(ctx, result, err)
+	a.saveJob(ctx)
+	a.e.lookAgain(a.d, a.nextLook(result, now))
+	return err
+}
+
+// tellAll tells the Notifier what the attempt has led to.
+func (a *attempt) tellAll(ctx context.Context, result outcome, err error) {
 	switch {
 	case result == failed:
-		_ = a.notify(ctx, status.Event{
+		_ = a.tell(ctx, time.Hour, status.Event{
 			Kind: status.Errored, Err: err, Attempts: a.job.Errors, NextAttempt: a.job.NextRun,
 		})
 	case a.satisfied:
 		a.announce(ctx)
 	}
-	if a.renewed {
+	if a.activated {
 		a.e.tellInstalled(ctx, a.d)
 	}
-	a.e.lookAgain(a.d, a.nextLook(result, now))
-	return err
+	if !a.satisfied {
+		a.warn(ctx, result, err)
+	}
+}
+
+// warn raises Expiring, once a day, for certificates that are near their end
+// and have not been renewed; and when a veto has lasted for a third of the
+// time in which they should have been.
+func (a *attempt) warn(ctx context.Context, result outcome, err error) {
+	now := a.e.now()
+	certs := certificatesOf(a.active)
+	near := slices.ContainsFunc(certs, func(c certificate) bool {
+		if !now.Before(a.def.warnAt(c)) {
+			return true
+		}
+		begins := policy.Next(a.def.rules(), policy.Facts{Certificates: []policy.Certificate{c.Certificate}}, c.NotBefore).At
+		return result == vetoed && now.Sub(begins) > c.NotAfter.Sub(begins)/3
+	})
+	if !near {
+		return
+	}
+	if err == nil && a.job.LastError != "" {
+		err = errors.New(a.job.LastError)
+	}
+	_ = a.tell(ctx, 24*time.Hour, status.Event{
+		Kind: status.Expiring, Certificates: describe(certs), Err: err,
+		Attempts: a.job.Errors, NextAttempt: a.job.NextRun,
+	})
+}
+
+// warnAt is when the Domain's warning window for a certificate begins.
+func (d *Domain) warnAt(c certificate) time.Time {
+	if d.WarnWindow != (status.Window{}) {
+		return d.WarnWindow.Before(c.NotBefore, c.NotAfter)
+	}
+	return c.NotAfter.Add(-c.NotAfter.Sub(c.NotBefore) / 10)
 }
 
 // succeed forgets former failures, unless the attempt only found that it is
@@ -76,30 +130,74 @@ func (a *attempt) succeed(now time.Time) {
 		return
 	}
 	j := a.job
-	j.Errors, j.NextRun = 0, time.Time{}
-	j.LastError, j.LastProblem, j.Permanent = "", "", false
-	if a.renewed {
+	done := a.activated || a.stagedComplete()
+	if done && len(j.Trials) > 0 {
 		j.LastRun, j.FailedChallenge = now.UTC(), ""
 		j.Tell(now, "renewed", "")
 	}
+	j.Errors, j.Waits, j.NextRun = 0, 0, time.Time{}
+	j.LastError, j.LastProblem, j.Permanent = "", "", false
+	j.CA, j.Trials, j.Left = "", nil, 0
 }
 
 // fail counts a failure and computes when to try again.
-func (a *attempt) fail(err error, now time.Time) {
+func (a *attempt) fail(ctx context.Context, err error, now time.Time) {
 	j := a.job
 	j.Errors++
+	j.Waits = 0
 	j.LastRun = now.UTC()
-	j.LastError, j.LastProblem, j.Permanent = bounded(err.Error()), "", false
-	f := policy.Failure{RetryAt: retryAt(err)}
+	j.LastError, j.LastProblem = bounded(err.Error()), ""
+	if errors.Is(err, errPanic) {
+		j.Panics++
+	}
+	f := policy.Failure{RetryAt: retryAt(err), Left: a.left(now)}
+	count := j.Errors
 	var p *acmeclient.Problem
 	if errors.As(err, &p) {
 		j.LastProblem = p.Type
 		f.Permanent = p.Permanent()
 	}
+	if a.ca.URL != "" {
+		a.ledger(a.ca).heard(ctx, err, a.def.Names)
+		if p == nil || !p.AboutName() {
+			t := j.Trials[a.ca.URL]
+			t.Failures++
+			j.Trials[a.ca.URL] = t
+			count = t.Failures
+		}
+	}
 	j.Permanent = f.Permanent
-	j.NextRun = policy.Retry(f, a.e.cfg.RetryDelay, j.Errors, now, jitter()).UTC()
+	j.NextRun = policy.Retry(f, a.e.cfg.RetryDelay, count, now, jitter()).UTC()
 	j.Tell(now, "renewal-error", j.LastError)
 	a.log.Error("renewal failed", "error", err, "attempts", j.Errors, "next", j.NextRun)
+}
+
+// wait notes what the CA, or its limits, let us wait for.
+func (a *attempt) wait(err error) {
+	var blocked *blockedError
+	if errors.As(err, &blocked) {
+		a.job.NextRun = blocked.until.UTC()
+		a.job.LastError, a.job.Permanent = bounded(err.Error()), blocked.parked
+	} else {
+		a.job.Waits++
+		a.job.NextRun = retryAt(err).UTC()
+	}
+	a.log.Info("waiting for the CA", "until", a.job.NextRun, "why", err)
+}
+
+// showWaiting has the status tell of certificates that wait for activation.
+func (a *attempt) showWaiting() {
+	var w *waitingSet
+	if a.written != nil && a.stagedComplete() {
+		if hash, err := a.staged.Hash(); err == nil {
+			w = &waitingSet{hash: hash, certs: certificatesOf(a.staged)}
+		}
+	}
+	a.e.mu.Lock()
+	defer a.e.mu.Unlock()
+	if a.written != nil {
+		a.d.waiting, a.d.activateAt = w, a.activateAt
+	}
 }
 
 // retryAt is when the CA wants to hear from us again, zero if it did not say.
@@ -128,6 +226,7 @@ func (a *attempt) saveJob(ctx context.Context) {
 	a.e.mu.Lock()
 	defer a.e.mu.Unlock()
 	a.d.job = a.job.Clone()
+	a.d.fresh = a.d.fresh && a.job.For != a.d.def.fingerprint(a.e.cfg.AcceptTerms)
 }
 
 // nextLook is when to look at the Domain again.
@@ -158,43 +257,78 @@ func (e *Engine) lookAgain(d *domain, at time.Time) {
 	d.due = at
 }
 
-// announce raises Renewed for the active Set until the Notifier accepts it.
+// announce raises Renewed for the Set that was obtained last, until the
+// Notifier accepts it.
 func (a *attempt) announce(ctx context.Context) {
 	a.e.mu.Lock()
-	due, hash := a.e.unannounced(a.d), a.d.hash
+	due := a.e.unannounced(a.d)
+	hash, certs := a.d.newest()
 	a.e.mu.Unlock()
 	now := a.e.now()
 	if !due || now.Before(a.job.AnnounceAt) {
 		return
 	}
-	err := a.notify(ctx, status.Event{Kind: status.Renewed, Certificates: a.e.reportCertificates(a.d)})
+	err := a.notify(ctx, status.Event{Kind: status.Renewed, Certificates: describe(certs)})
 	j := a.job
 	if err == nil {
 		j.Announced, j.AnnounceErrors, j.AnnounceAt = hash, 0, time.Time{}
-	} else {
-		j.AnnounceErrors++
-		j.AnnounceAt = now.Add(policy.Backoff(a.e.cfg.RetryDelay, j.AnnounceErrors, jitter())).UTC()
-		j.Tell(now, "notify-error", bounded(err.Error()))
+		return
 	}
-	a.saveJob(ctx)
+	j.AnnounceErrors++
+	j.AnnounceAt = now.Add(policy.Backoff(a.e.cfg.RetryDelay, j.AnnounceErrors, jitter())).UTC()
+	j.Tell(now, "notify-error", bounded(err.Error()))
+}
+
+// newest are the certificates that were obtained last. e.mu is held.
+func (d *domain) newest() (hash string, certs []certificate) {
+	if d.waiting != nil {
+		return d.waiting.hash, d.waiting.certs
+	}
+	return d.hash, d.certs
 }
 
 // unannounced reports whether the Notifier has still to accept a Renewed
-// event for what is active. e.mu is held.
+// event. e.mu is held.
 func (e *Engine) unannounced(d *domain) bool {
-	return e.cfg.Notifier != nil && d.hash != "" && d.version != unstored && d.job.Announced != d.hash
+	hash, _ := d.newest()
+	return e.cfg.Notifier != nil && hash != "" && d.version != unstored && d.job.Announced != hash
 }
 
-// notify raises an event of the attempt's Domain.
+// tell raises an event that is not to come more often than every so often: as
+// long as the Notifier has accepted it, it counts as accepted.
+func (a *attempt) tell(ctx context.Context, every time.Duration, ev status.Event) error {
+	now := a.e.now()
+	kind := string(ev.Kind)
+	if told := a.job.Told[kind]; !told.IsZero() && !told.After(now) && now.Sub(told) < every {
+		return nil
+	}
+	err := a.notify(ctx, ev)
+	if err == nil && a.e.cfg.Notifier != nil {
+		if a.job.Told == nil {
+			a.job.Told = make(map[string]time.Time)
+		}
+		a.job.Told[kind] = now.UTC()
+	}
+	return err
+}
+
+// notify raises an event of the attempt's Domain. The error is the Notifier's;
+// where there is a veto, it is nil unless it is one.
 func (a *attempt) notify(ctx context.Context, ev status.Event) error {
-	return a.e.notify(ctx, a.d, ev)
+	ev.ExplanationURL = explanation(a.job)
+	ev.CA = a.ca.URL
+	err := a.e.notify(ctx, a.d, ev)
+	canVeto := ev.Kind == status.Renewing || ev.Kind == status.ChallengeSetup
+	if canVeto && !errors.Is(err, status.ErrVeto) {
+		return nil
+	}
+	return err
 }
 
 // notifyLimit bounds what a Notifier may take for one event.
 const notifyLimit = time.Minute
 
-// notify raises an event. The error is the Notifier's; one that is not a veto
-// where there is one is only logged.
+// notify raises an event, and logs the Notifier's error.
 func (e *Engine) notify(ctx context.Context, d *domain, ev status.Event) error {
 	if e.cfg.Notifier == nil {
 		return nil
@@ -202,17 +336,15 @@ func (e *Engine) notify(ctx context.Context, d *domain, ev status.Event) error {
 	e.mu.Lock()
 	def := d.def
 	e.mu.Unlock()
-	ev.Domain, ev.Names, ev.CA, ev.Time = def.Name, def.Names, def.CA.URL, e.now()
+	ev.Domain, ev.Names, ev.Time = def.Name, slices.Clone(def.Names), e.now()
+	ev.CA = cmp.Or(ev.CA, def.CAs[0].URL)
 	ctx, cancel := context.WithTimeout(ctx, notifyLimit)
 	defer cancel()
-	err := e.cfg.Notifier.Notify(ctx, ev)
-	if err == nil {
-		return nil
-	}
-	canVeto := ev.Kind == status.Renewing || ev.Kind == status.ChallengeSetup
-	e.log.Warn("the Notifier returned an error", "domain", def.Name, "event", ev.Kind, "error", err)
-	if canVeto && !errors.Is(err, status.ErrVeto) {
-		return nil
+	err := e.hook(ctx, "the Notifier with "+string(ev.Kind)+" of "+def.Name, func(ctx context.Context) error {
+		return e.cfg.Notifier.Notify(ctx, ev)
+	})
+	if err != nil {
+		e.log.Warn("the Notifier returned an error", "domain", def.Name, "event", ev.Kind, "error", err)
 	}
 	return err
 }

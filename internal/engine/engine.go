@@ -17,7 +17,9 @@ import (
 	"cmp"
 	"context"
 	"crypto"
+	"crypto/x509"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
@@ -49,11 +51,16 @@ type Domain struct {
 	Name        string
 	Names       []string // DNS names in ASCII, lower case
 	Shown       []string // the same as people write them
-	CA          acmeclient.CA
+	CAs         []acmeclient.CA
 	Contacts    []string
 	KeyTypes    []acmeclient.KeyType
 	Challengers []challenge.Challenger
 	RenewWindow status.Window
+	WarnWindow  status.Window
+	ARI         bool
+
+	ActivationDelay time.Duration
+	HoldActivation  bool
 }
 
 // rules are the Domain's wishes as policy wants them.
@@ -77,6 +84,7 @@ type Config struct {
 	HTTPClient    *http.Client    // nil: one for each CA
 	CheckInterval time.Duration
 	RetryDelay    time.Duration
+	Failover      int // failures at one CA before the next
 }
 
 // Engine works for the Domains of one Manager.
@@ -91,46 +99,64 @@ type Engine struct {
 	fallback  live.Fallback
 	knobs     atomic.Pointer[Knobs]
 	accounts  singleflight.Group // by CA: one registration at a time
-	loads     singleflight.Group // by Domain: one read for many hellos
+	slots     singleflight.Group // by CA: one block of order slots at a time
 
-	mu      sync.Mutex // guards what follows; never held across I/O or a wait
-	domains map[string]*domain
-	queue   queue
-	lanes   map[string]*lane              // by directory URL
-	clients map[string]*acmeclient.Client // by directory URL
-	known   map[string]knownAccount       // by directory URL
-	leaser  *store.Leaser
-	running bool
-	changed chan struct{} // closed and replaced when the state of a Domain changes
-	wake    chan struct{} // buffered: something in the queue may be due
+	mu         sync.Mutex // guards what follows; never held across I/O or a wait
+	domains    map[string]*domain
+	queue      queue
+	lanes      map[string]*lane // by directory URL
+	clients    map[caKey]*acmeclient.Client
+	known      map[string]knownAccount // by directory URL
+	free       map[string]int          // order slots taken from the ledger, by directory URL
+	lenders    map[string]lender       // by DNS name
+	orphans    []orphan
+	hanging    map[*hook]bool // calls that have not returned in time
+	leaser     *store.Leaser
+	running    bool
+	refreshing bool
+	changed    chan struct{} // closed and replaced when the state of a Domain changes
+	wake       chan struct{} // buffered: something in the queue may be due
 }
 
 // domain is a Domain with what is known of it. Its fields are guarded by the
 // Engine's mu; def is immutable and replaced as a whole.
 type domain struct {
 	def     *Domain
-	site    *live.Site // what it serves, at first nothing
-	loaded  bool
+	site    *live.Site    // what it serves, at first nothing
+	loaded  bool          // from the Store
+	reading *flight       // of the Store's values, nil if nobody is
 	version store.Version // of the active Set
 	hash    string        // of what is served, for Job.Announced
 	certs   []certificate
 	job     *record.Job // never changed, but replaced
 	held    *record.Set // issued, but not known to be stored
+	waiting *waitingSet // obtained, but not active yet
 
-	due      time.Time // when to look at it next
-	at       int       // place in the queue, -1 if not there
-	busy     bool      // an attempt is waiting or under way
-	activity string
-	cancel   context.CancelFunc // of the attempt
-	removed  bool
+	fresh      bool      // the configuration has changed since the last attempt
+	again      bool      // it has changed during this attempt
+	due        time.Time // when to look at it next
+	activateAt time.Time // when waiting may be activated
+	at         int       // place in the queue, -1 if not there
+	busy       bool      // an attempt is waiting or under way
+	lane       string    // the directory URL of the CA whose lane it is in
+	activity   string
+	cancel     context.CancelFunc // of the attempt
+	removed    bool
 }
 
 // certificate is what is remembered in memory of a certificate in use, beside
 // what live holds.
 type certificate struct {
 	policy.Certificate
-	ca, url string
-	leaf    []byte // DER, shared with live
+	url  string // where the CA keeps it
+	id   string // for renewal information, "" if it has none
+	leaf []byte // DER, shared with live
+}
+
+// waitingSet is what is known of a Set that is complete, but not active yet.
+type waitingSet struct {
+	hash  string
+	certs []certificate
 }
 
 // New returns an Engine for cfg. It does nothing until it is given Domains.
@@ -141,8 +167,11 @@ func New(cfg Config) *Engine {
 		records: &record.Records{Store: cfg.Store},
 		domains: make(map[string]*domain),
 		lanes:   make(map[string]*lane),
-		clients: make(map[string]*acmeclient.Client),
+		clients: make(map[caKey]*acmeclient.Client),
 		known:   make(map[string]knownAccount),
+		free:    make(map[string]int),
+		lenders: make(map[string]lender),
+		hanging: make(map[*hook]bool),
 		changed: make(chan struct{}),
 		wake:    make(chan struct{}, 1),
 	}
@@ -150,8 +179,8 @@ func New(cfg Config) *Engine {
 		e.log = slog.New(slog.DiscardHandler)
 	}
 	e.knobs.Store(&Knobs{})
-	e.http01 = &challenge.HTTP01{Store: cfg.Store, Managed: e.Manages}
-	e.tlsalpn01 = &challenge.TLSALPN01{Store: cfg.Store, Managed: e.Manages}
+	e.http01 = &challenge.HTTP01{Store: cfg.Store, Managed: e.Manages, Logger: e.log}
+	e.tlsalpn01 = &challenge.TLSALPN01{Store: cfg.Store, Managed: e.Manages, Logger: e.log}
 	return e
 }
 
@@ -236,13 +265,31 @@ func (e *Engine) leases() *store.Leaser {
 func (e *Engine) client(ca acmeclient.CA) (*acmeclient.Client, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if c := e.clients[ca.URL]; c != nil {
+	key := caKey{url: ca.URL, roots: ca.Roots, plain: ca.PlainLoopback}
+	if c := e.clients[key]; c != nil {
 		return c, nil
 	}
 	c, err := acmeclient.New(ca, e.cfg.HTTPClient, e.log)
 	if err != nil {
 		return nil, err
 	}
-	e.clients[ca.URL] = c
+	e.clients[key] = c
 	return c, nil
+}
+
+// caKey is what makes a client a different one.
+type caKey struct {
+	url   string
+	roots *x509.CertPool
+	plain bool
+}
+
+// clientAt returns the client for the Domain's CA with a directory URL.
+func (e *Engine) clientAt(def *Domain, url string) (*acmeclient.Client, error) {
+	for _, ca := range def.CAs {
+		if ca.URL == url {
+			return e.client(ca)
+		}
+	}
+	return nil, fmt.Errorf("%s is not among the Domain's CAs any more", url)
 }

@@ -5,6 +5,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/manageddomains/md/acmeclient"
 	"github.com/manageddomains/md/internal/live"
@@ -23,23 +25,11 @@ var errUnfit = errors.New("the staged certificates cannot be used")
 
 // install has set served for d from here on.
 func (e *Engine) install(d *domain, set *record.Set, version store.Version) error {
-	creds := make([]*live.Credential, 0, len(set.Credentials))
-	for i := range set.Credentials {
-		c := &set.Credentials[i]
-		key, err := c.Signer()
-		if err != nil {
-			return err
-		}
-		cred, err := e.chains.NewCredential(c.Chain, key)
-		if err != nil {
-			return fmt.Errorf("the %s certificate: %w", c.KeyType, err)
-		}
-		creds = append(creds, cred)
-	}
-	certs, err := certificates(set)
+	creds, err := e.credentials(set)
 	if err != nil {
 		return err
 	}
+	certs := certificatesOf(set)
 	hash, err := set.Hash()
 	if err != nil {
 		return err
@@ -58,47 +48,120 @@ func (e *Engine) install(d *domain, set *record.Set, version store.Version) erro
 		}
 	}
 	d.site = &live.Site{Domain: d.def.Name, Credentials: creds, Former: former}
-	e.table.Put(d.def.Names, d.site)
 	d.certs, d.version, d.hash = certs, version, hash
+	e.serve(d)
 	e.announceChange()
 	return nil
 }
 
-// certificates are the facts about the certificates of a complete Set.
-func certificates(set *record.Set) ([]certificate, error) {
+// credentials makes of a complete Set what live serves.
+func (e *Engine) credentials(set *record.Set) ([]*live.Credential, error) {
+	creds := make([]*live.Credential, 0, len(set.Credentials))
+	for i := range set.Credentials {
+		c := &set.Credentials[i]
+		key, err := c.Signer()
+		if err != nil {
+			return nil, err
+		}
+		cred, err := e.chains.NewCredential(c.Chain, key)
+		if err != nil {
+			return nil, fmt.Errorf("the %s certificate: %w", c.KeyType, err)
+		}
+		creds = append(creds, cred)
+	}
+	return creds, nil
+}
+
+// serve puts what d has into the table. A name that its certificates do not
+// cover keeps what it is served with if that covers it: the name may have
+// come from another Domain, whose certificate is good until there is a better
+// one. e.mu is held.
+func (e *Engine) serve(d *domain) {
+	var own []string
+	for _, name := range d.def.Names {
+		if slices.ContainsFunc(d.certs, func(c certificate) bool { return policy.Covers(c.Names, name) }) {
+			own = append(own, name)
+			delete(e.lenders, name)
+			continue
+		}
+		if borrowed := e.lent(name); borrowed != nil {
+			e.table.Put([]string{name}, &live.Site{Domain: d.def.Name, Credentials: borrowed})
+		} else {
+			own = append(own, name)
+		}
+	}
+	e.table.Put(own, d.site)
+}
+
+// certificatesOf are the facts about the certificates of a Set; of one that
+// cannot be read there are none.
+func certificatesOf(set *record.Set) []certificate {
 	if set == nil {
-		return nil, nil
+		return nil
 	}
 	certs := make([]certificate, 0, len(set.Credentials))
 	for i := range set.Credentials {
 		c := &set.Credentials[i]
 		leaf, err := c.Leaf()
 		if err != nil {
-			return nil, err
+			return nil
+		}
+		id, err := acmeclient.CertID(leaf)
+		if err != nil {
+			id = "" // a certificate without key identifier has no ID
 		}
 		certs = append(certs, certificate{
 			Certificate: policy.Certificate{
-				KeyType: c.KeyType, Names: leaf.DNSNames,
+				KeyType: c.KeyType, Names: leaf.DNSNames, CA: c.CA,
 				NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter, Issued: c.When,
 			},
-			ca: c.CA, url: c.Meta.Certificate, leaf: c.Chain[0],
+			url: c.Meta.Certificate, id: id, leaf: c.Chain[0],
 		})
 	}
-	return certs, nil
+	return certs
 }
 
-// facts are the certificates of a Set as policy wants them; of one that
-// cannot be read there are none.
-func facts(set *record.Set) []policy.Certificate {
-	certs, err := certificates(set)
-	if err != nil {
-		return nil
-	}
+// factsOf are certificates as policy wants them, with what their CAs say of
+// them.
+func factsOf(certs []certificate, job *record.Job) []policy.Certificate {
 	list := make([]policy.Certificate, 0, len(certs))
 	for _, c := range certs {
+		c.ARI = suggestion(job, c.id)
 		list = append(list, c.Certificate)
 	}
 	return list
+}
+
+// activateInTime activates the staged Set when it is time to.
+func (a *attempt) activateInTime(ctx context.Context) error {
+	now := a.e.now()
+	at, held := a.activationTime(now)
+	switch {
+	case held:
+		a.log.Info("certificates wait until they are activated by hand", "names", a.def.Shown)
+		return nil
+	case now.Before(at):
+		a.activateAt = at
+		a.log.Info("certificates wait for their activation", "names", a.def.Shown, "at", at)
+		return nil
+	}
+	return a.activate(ctx, a.staged)
+}
+
+// activationTime is when the staged Set may be activated. What is in use is
+// replaced without delay when it lacks something or nears its end; with held,
+// somebody has to ask for it.
+func (a *attempt) activationTime(now time.Time) (at time.Time, held bool) {
+	switch {
+	case a.task.asked(), a.e.holds(a.d):
+		return now, false
+	case a.def.HoldActivation:
+		return time.Time{}, true
+	case a.def.ActivationDelay <= 0:
+		return now, false
+	}
+	certs := factsOf(certificatesOf(a.active), a.job)
+	return policy.Activation(a.def.rules(), certs, a.staged.When(), a.def.ActivationDelay, now), false
 }
 
 // activate makes the staged Set the active one and has it served. If the
@@ -112,18 +175,29 @@ func (a *attempt) activate(ctx context.Context, staged *record.Set) error {
 			a.log.Warn("certificates are active, but staging could not be cleared", "error", err)
 			a.leftover = true
 		}
-		a.active, a.staged, a.stagedVersion = set, nil, store.None
+		a.active, a.staged, a.stagedVersion, a.activated = set, nil, store.None, true
 		a.e.hold(a.d, nil)
 		a.log.Info("certificates are active", "names", a.def.Shown)
+		a.prune(ctx)
 		return a.e.install(a.d, set, version)
 	}
 	if errors.Is(err, errUnfit) {
-		return a.dropStaged(ctx, staged, err)
+		if dropErr := a.dropStaged(ctx, staged, err); !errors.Is(dropErr, errDropped) {
+			return dropErr
+		}
+		return err
 	}
 	if a.check(staged, a.active) == nil {
 		a.keep(staged)
 	}
 	return err
+}
+
+// prune keeps the archive small.
+func (a *attempt) prune(ctx context.Context) {
+	if err := a.e.records.Prune(ctx, a.def.Name, a.e.now()); err != nil {
+		a.log.Warn("the archive could not be pruned", "error", err)
+	}
 }
 
 // keep serves a Set that could not be written, and remembers to write it.
@@ -133,6 +207,13 @@ func (a *attempt) keep(set *record.Set) {
 	if err := a.e.install(a.d, set, unstored); err != nil {
 		a.log.Error("certificates cannot be served", "error", err)
 	}
+}
+
+// holds reports whether certificates are served that could not be written.
+func (e *Engine) holds(d *domain) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return d.held != nil
 }
 
 func (e *Engine) hold(d *domain, set *record.Set) {
@@ -154,14 +235,19 @@ func (a *attempt) check(staged, active *record.Set) error {
 			return fmt.Errorf("%w: there is no %s certificate among them", errUnfit, t)
 		}
 	}
-	if active != nil && policy.Stale(a.def.rules(), facts(staged), facts(active), now) {
+	if active != nil && !a.task.asked() && policy.Stale(a.def.rules(),
+		factsOf(certificatesOf(staged), a.job), factsOf(certificatesOf(active), a.job), now) {
 		return record.ErrSuperseded
 	}
 	return nil
 }
 
-// dropStaged removes a staged Set that is of no use, and returns why. What is
-// complete is kept in the archive.
+// errDropped says that a staged Set is gone, as it was meant to be.
+var errDropped = errors.New("the staged certificates were dropped")
+
+// dropStaged removes a staged Set that is of no use. What is complete is kept
+// in the archive. The error wraps errDropped and why, or says that the Store
+// did not let it.
 func (a *attempt) dropStaged(ctx context.Context, set *record.Set, why error) error {
 	a.log.Warn("staged certificates are dropped", "error", why)
 	a.job.Tell(a.e.now(), "dropped", why.Error())
@@ -169,7 +255,7 @@ func (a *attempt) dropStaged(ctx context.Context, set *record.Set, why error) er
 		return err
 	}
 	a.staged, a.stagedVersion = nil, store.None
-	return why
+	return fmt.Errorf("%w: %w", errDropped, why)
 }
 
 // tellInstalled raises Installed for what d serves.
@@ -194,7 +280,7 @@ func describe(certs []certificate) []status.Certificate {
 			continue // it was parsed when it was installed
 		}
 		r := status.CertificateOf(leaf)
-		r.KeyType, r.CA, r.URL = c.KeyType, c.ca, c.url
+		r.KeyType, r.CA, r.URL = c.KeyType, c.CA, c.url
 		list = append(list, r)
 	}
 	return list

@@ -60,7 +60,7 @@ func (is *acmeIssuer) open(ctx context.Context) error {
 	if is.session != nil {
 		return nil
 	}
-	client, err := is.e.client(is.def.CA)
+	client, err := is.e.client(is.ca)
 	if err != nil {
 		return err
 	}
@@ -77,7 +77,7 @@ func (is *acmeIssuer) open(ctx context.Context) error {
 func (is *acmeIssuer) resume(ctx context.Context, t acmeclient.KeyType) (record.Credential, *acmeclient.Order, error) {
 	var none record.Credential
 	c := is.staged.Credential(string(t))
-	if c == nil || c.Order == "" || c.CA != is.def.CA.URL || c.Account != is.account.url {
+	if c == nil || c.Order == "" || c.CA != is.ca.URL || c.Account != is.account.url {
 		return none, nil, nil
 	}
 	if _, err := c.Signer(); err != nil {
@@ -120,6 +120,12 @@ func sameNames(a, b []string) bool {
 // with a key that is not stored.
 func (is *acmeIssuer) begin(ctx context.Context, t acmeclient.KeyType) (record.Credential, *acmeclient.Order, error) {
 	var none record.Credential
+	if err := is.certificateAllowed(); err != nil {
+		return none, nil, err
+	}
+	if err := is.ledger(is.ca).takeOrder(ctx); err != nil {
+		return none, nil, err
+	}
 	is.step("generating the key")
 	key, err := is.e.newKey(ctx, t)
 	if err != nil {
@@ -130,14 +136,20 @@ func (is *acmeIssuer) begin(ctx context.Context, t acmeclient.KeyType) (record.C
 		return none, nil, fmt.Errorf("encoding the key: %w", err)
 	}
 	is.step("creating the order")
-	order, err := is.session.NewOrder(ctx, acmeclient.OrderRequest{Names: is.def.Names})
+	replaces := is.replaces(string(t))
+	order, err := is.session.NewOrder(ctx, acmeclient.OrderRequest{Names: is.def.Names, Replaces: replaces})
 	if err != nil {
 		return none, nil, err
 	}
-	is.log.Info("order created", "order", order.URL, "ca", caName(is.def.CA), "key", t)
+	if order.ReplacesRefused {
+		info := is.job.ARI[replaces]
+		info.Refused = true
+		is.job.ARI[replaces] = info
+	}
+	is.log.Info("order created", "order", order.URL, "ca", caName(is.ca), "key", t)
 	cred := record.Credential{
 		Meta: record.Meta{
-			KeyType: string(t), CA: is.def.CA.URL, Account: is.account.url, Order: order.URL,
+			KeyType: string(t), CA: is.ca.URL, Account: is.account.url, Order: order.URL,
 			When: is.e.now().UTC().Truncate(time.Second),
 		},
 		Key: der,
@@ -158,11 +170,7 @@ func (is *acmeIssuer) complete(ctx context.Context, cred record.Credential, orde
 		return cred, err
 	}
 	if order.Status == acmeclient.StatusPending {
-		if err := is.authorize(ctx, order); err != nil {
-			return cred, err
-		}
-		is.step("waiting for the order to become ready")
-		if order, err = is.session.WaitReady(ctx, order.URL); err != nil {
+		if order, err = is.authorize(ctx, order); err != nil {
 			return cred, err
 		}
 	}
@@ -192,6 +200,7 @@ func (is *acmeIssuer) finalize(ctx context.Context, order *acmeclient.Order, key
 // in the archive, and its order dropped: the CA would send it again and again.
 func (is *acmeIssuer) accept(ctx context.Context, cred record.Credential, order *acmeclient.Order, chain [][]byte, warnings []string) (record.Credential, error) {
 	now := is.e.now()
+	is.countCertificate()
 	cred.Chain, cred.Certificate, cred.When = chain, order.Certificate, now.UTC().Truncate(time.Second)
 	for _, w := range warnings {
 		is.log.Warn("the CA's certificate chain is odd", "what", w, "certificate", order.Certificate)
@@ -203,10 +212,7 @@ func (is *acmeIssuer) accept(ctx context.Context, cred record.Credential, order 
 	}
 	err = fmt.Errorf("the certificate at %s cannot be used: %w", order.Certificate, err)
 	bad := &record.Set{Credentials: []record.Credential{cred}}
-	if dropped := is.dropStaged(ctx, bad, err); dropped != nil {
-		return cred, dropped
-	}
-	return cred, err
+	return cred, is.dropStaged(ctx, bad, err)
 }
 
 // checkCredential checks that a credential is good for names.

@@ -2,11 +2,14 @@ package engine
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -30,7 +33,10 @@ func (e *Engine) SetDomains(defs []*Domain) {
 		wanted[def.Name] = def
 	}
 	for name, d := range e.domains {
-		if wanted[name] == nil {
+		if def := wanted[name]; def != nil {
+			e.lendLost(d, def.Names)
+		} else {
+			e.lendLost(d, nil)
 			e.forget(d)
 		}
 	}
@@ -50,7 +56,7 @@ func (e *Engine) SetDomains(defs []*Domain) {
 		}
 		d := &domain{def: def, at: -1, job: new(record.Job), site: &live.Site{Domain: def.Name}}
 		e.domains[def.Name] = d
-		e.table.Put(def.Names, d.site)
+		e.serve(d)
 	}
 	e.announceChange()
 }
@@ -69,16 +75,31 @@ func (e *Engine) forget(d *domain) {
 // redefine gives d another definition; it keeps what it serves until it has
 // better. e.mu is held.
 func (e *Engine) redefine(d *domain, def *Domain) {
-	same := slices.Equal(d.def.Names, def.Names) && slices.Equal(d.def.KeyTypes, def.KeyTypes) &&
-		d.def.CA.URL == def.CA.URL && d.def.RenewWindow == def.RenewWindow
+	same := d.def.fingerprint(true) == def.fingerprint(true) && d.def.RenewWindow == def.RenewWindow &&
+		d.def.HoldActivation == def.HoldActivation && d.def.ActivationDelay == def.ActivationDelay
 	d.def = def
 	if same {
 		return
 	}
-	e.table.Put(def.Names, d.site)
-	if d.loaded && !d.busy {
+	e.serve(d)
+	d.fresh = d.job.For != def.fingerprint(e.cfg.AcceptTerms)
+	switch {
+	case d.busy:
+		d.again = true
+	case d.loaded:
 		e.schedule(d, e.now())
 	}
+}
+
+// fingerprint tells apart the configurations with which an attempt may end
+// differently: after a change, a failure is no reason to wait.
+func (d *Domain) fingerprint(termsAccepted bool) string {
+	h := sha256.New()
+	fmt.Fprintln(h, d.Names, d.KeyTypes, d.urls(), d.Contacts, termsAccepted)
+	for _, c := range d.Challengers {
+		fmt.Fprintln(h, c.Types())
+	}
+	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 
 // Load reads what the Store has for all declared Domains that have not been
@@ -106,19 +127,56 @@ func (e *Engine) Load(ctx context.Context) error {
 			return err
 		})
 	}
-	return group.Wait()
+	err := group.Wait()
+	if ctx.Err() == nil {
+		e.findLenders(ctx)
+	}
+	return err
 }
 
-// loadOne reads what the Store has for d, once.
+// A flight is one reading of a Domain for all who need it.
+type flight struct {
+	done chan struct{}
+	err  error // set when done is closed
+}
+
+// loadOne reads what the Store has for d, once. If another is reading it
+// already, it waits for that, but no longer than ctx lasts; and if that one
+// had to give up, it reads itself.
 func (e *Engine) loadOne(ctx context.Context, d *domain) error {
-	e.mu.Lock()
-	loaded, name := d.loaded, d.def.Name
-	e.mu.Unlock()
-	if loaded {
-		return nil
+	for {
+		e.mu.Lock()
+		if d.loaded {
+			e.mu.Unlock()
+			return nil
+		}
+		f := d.reading
+		mine := f == nil
+		if mine {
+			f = &flight{done: make(chan struct{})}
+			d.reading = f
+		}
+		e.mu.Unlock()
+		if mine {
+			e.fly(ctx, d, f)
+			return f.err
+		}
+		select {
+		case <-f.done:
+		case <-ctx.Done():
+			return fmt.Errorf("reading %s: %w", e.nameOf(d), context.Cause(ctx))
+		}
 	}
-	_, err, _ := e.loads.Do(name, func() (any, error) { return nil, e.readDomain(ctx, d) })
-	return err
+}
+
+func (e *Engine) fly(ctx context.Context, d *domain, f *flight) {
+	defer func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		d.reading = nil
+		close(f.done)
+	}()
+	f.err = e.guarded(e.log, func() error { return e.readDomain(ctx, d) })
 }
 
 // readDomain reads the active Set and the Job of d and has them served.
@@ -143,11 +201,22 @@ func (e *Engine) readDomain(ctx context.Context, d *domain) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	d.loaded, d.job = true, job
+	d.fresh = job.For != d.def.fingerprint(e.cfg.AcceptTerms)
 	if !d.busy {
-		e.schedule(d, e.nextLook(d))
+		at := e.nextLook(d)
+		if d.def.HoldActivation || d.def.ActivationDelay > 0 {
+			at = e.now() // something may wait in staging
+		}
+		e.schedule(d, at)
 	}
 	e.announceChange()
 	return nil
+}
+
+func (e *Engine) versionOf(d *domain) store.Version {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return d.version
 }
 
 func (e *Engine) nameOf(d *domain) string {
@@ -174,8 +243,18 @@ func (e *Engine) tolerate(name string, err error) error {
 // else at the next deadline or the next regular look. e.mu is held.
 func (e *Engine) nextLook(d *domain) time.Time {
 	now := e.now()
-	decision := policy.Next(d.def.rules(), policy.Facts{Certificates: d.facts(), NotBefore: d.job.NextRun}, now)
-	at := decision.At
+	_, certs := d.newest()
+	f := policy.Facts{Certificates: factsOf(certs, d.job), NotBefore: d.job.NextRun}
+	if d.fresh {
+		f.NotBefore = time.Time{}
+	}
+	at := policy.Next(d.def.rules(), f, now).At
+	if d.def.ARI && len(certs) > 0 {
+		at = earlier(at, nextAsk(d.job))
+	}
+	if d.waiting != nil && !d.def.HoldActivation {
+		at = earlier(at, d.activateAt)
+	}
 	if len(d.job.SetUps) > 0 {
 		at = earlier(at, d.job.CleanUpAt)
 	}
@@ -192,17 +271,68 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// facts are the certificates of d as policy wants them. e.mu is held.
-func (d *domain) facts() []policy.Certificate {
-	facts := make([]policy.Certificate, 0, len(d.certs))
-	for _, c := range d.certs {
-		facts = append(facts, c.Certificate)
-	}
-	return facts
-}
-
 // refresh has served what other processes have activated since the last look.
 func (e *Engine) refresh(ctx context.Context) {
+	defer e.endRefresh()
+	_ = e.guarded(e.log, func() error { e.lookAtAll(ctx); return nil })
+}
+
+// mayRefresh reports whether no refresh is under way, and begins one.
+func (e *Engine) mayRefresh() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.refreshing {
+		return false
+	}
+	e.refreshing = true
+	return true
+}
+
+func (e *Engine) endRefresh() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.refreshing = false
+}
+
+// watch has served at once what other processes activate, if the Store can
+// tell of it. Without, or should it fail, refresh finds it within a tick.
+func (e *Engine) watch(ctx context.Context, work *sync.WaitGroup) {
+	w, ok := e.cfg.Store.(store.Watcher)
+	if !ok {
+		return
+	}
+	work.Go(func() {
+		for ctx.Err() == nil {
+			err := e.guarded(e.log, func() error { return e.follow(ctx, w) })
+			if ctx.Err() != nil {
+				return
+			}
+			e.log.Warn("watching the Store has ended; trying again", "error", err)
+			select {
+			case <-ctx.Done():
+			case <-time.After(e.tick()):
+			}
+		}
+	})
+}
+
+func (e *Engine) follow(ctx context.Context, w store.Watcher) error {
+	for key, err := range w.Watch(ctx, record.ActivePrefix) {
+		if err != nil {
+			return err
+		}
+		e.mu.Lock()
+		d := e.domains[record.ActiveName(key)]
+		idle := d != nil && d.loaded && !d.busy
+		e.mu.Unlock()
+		if idle {
+			e.reread(ctx, d)
+		}
+	}
+	return nil
+}
+
+func (e *Engine) lookAtAll(ctx context.Context) {
 	found := make(map[string]store.Version)
 	for item, err := range e.cfg.Store.List(ctx, record.ActivePrefix) {
 		if err != nil {
@@ -231,6 +361,9 @@ func (e *Engine) refresh(ctx context.Context) {
 func (e *Engine) reread(ctx context.Context, d *domain) {
 	name := e.nameOf(d)
 	set, version, err := e.records.Active(ctx, name)
+	if ctx.Err() != nil || err == nil && version == e.versionOf(d) {
+		return
+	}
 	if err == nil {
 		err = e.install(d, set, version)
 	}

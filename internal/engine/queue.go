@@ -76,10 +76,11 @@ func (e *Engine) admit(now time.Time) []*domain {
 	for len(e.queue) > 0 && !e.queue[0].due.After(now) {
 		d := heap.Pop(&e.queue).(*domain)
 		d.busy = true
-		l := e.lanes[d.def.CA.URL]
+		d.lane = e.caAt(d.def, d.job.CA).URL
+		l := e.lanes[d.lane]
 		if l == nil {
 			l = new(lane)
-			e.lanes[d.def.CA.URL] = l
+			e.lanes[d.lane] = l
 		}
 		if l.busy < laneWidth {
 			l.busy++

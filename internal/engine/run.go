@@ -2,11 +2,13 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/manageddomains/md/internal/policy"
 )
 
 // Run looks after the Domains until ctx ends, and returns nil then.
@@ -21,25 +23,34 @@ func (e *Engine) Run(ctx context.Context) error {
 		// Domains are read again with each attempt.
 		e.log.Error("not everything could be read from the Store; trying again", "error", err)
 	}
-	var attempts sync.WaitGroup
-	defer attempts.Wait()
-	defer e.idle()
+	var work sync.WaitGroup
+	e.loop(ctx, &work)
+	work.Wait()
+	e.idle()
+	return e.hangs()
+}
+
+// loop starts what is due until ctx ends. It looks at the clock at least
+// every tick: deadlines are wall-clock times, and a machine may have been
+// suspended, or its clock set.
+func (e *Engine) loop(ctx context.Context, work *sync.WaitGroup) {
+	e.watch(ctx, work)
 	for lastTick := time.Now(); ; {
 		for _, d := range e.admit(e.now()) {
-			attempts.Go(func() { e.drive(ctx, d) })
+			work.Go(func() { e.drive(ctx, d) })
 		}
 		timer := time.NewTimer(e.untilNext(e.now()))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
-			return nil
+			return
 		case <-e.wake:
 			timer.Stop()
 		case <-timer.C:
 		}
-		if time.Since(lastTick) >= e.tick() {
+		if time.Since(lastTick) >= e.tick() && e.mayRefresh() {
 			lastTick = time.Now()
-			e.refresh(ctx)
+			work.Go(func() { e.refresh(ctx) })
 		}
 	}
 }
@@ -71,16 +82,12 @@ func (e *Engine) idle() {
 // for those that take over the place.
 func (e *Engine) drive(ctx context.Context, d *domain) {
 	for d != nil {
-		ca := e.caOf(d)
+		e.mu.Lock()
+		lane := d.lane
+		e.mu.Unlock()
 		e.attemptNow(ctx, d)
-		d = e.leave(ca)
+		d = e.leave(lane)
 	}
-}
-
-func (e *Engine) caOf(d *domain) string {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return d.def.CA.URL
 }
 
 // attemptNow makes one attempt for d and schedules the next look.
@@ -91,29 +98,20 @@ func (e *Engine) attemptNow(ctx context.Context, d *domain) {
 	d.cancel = cancel
 	e.mu.Unlock()
 
-	err := e.guarded(d, func() error { return e.attempt(ctx, d, false) })
+	err := e.guarded(e.log, func() error { return e.attempt(ctx, d, task{}) })
 
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	d.busy, d.activity, d.cancel = false, "", nil
-	if err != nil && !d.due.After(e.now()) {
+	if d.again {
+		d.again, d.due = false, e.now()
+	}
+	if errors.Is(err, errPanic) && !d.due.After(e.now()) {
 		// The attempt ended before it could say when to try again.
 		d.due = e.now().Add(e.tick())
 	}
 	e.schedule(d, d.due)
 	e.announceChange()
-}
-
-// guarded calls f, and makes an error of a panic: it costs one attempt of one
-// Domain.
-func (e *Engine) guarded(d *domain, f func() error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v", p)
-			e.log.Error("attempt panicked", "domain", d.def.Name, "panic", p, "stack", string(debug.Stack()))
-		}
-	}()
-	return f()
 }
 
 // Ready returns nil when the Domains of all names, or all Domains if none is
@@ -140,31 +138,46 @@ func (e *Engine) Ready(ctx context.Context, names ...string) error {
 // unready reports whether one of the Domains has to be waited for. e.mu is
 // held.
 func (e *Engine) unready(names []string) (wait bool, err error) {
-	domains := make([]*domain, 0, len(names))
-	for _, name := range names {
-		d := e.find(name)
-		if d == nil {
-			return false, fmt.Errorf("%w: %s", ErrNotManaged, name)
-		}
-		domains = append(domains, d)
-	}
-	if len(names) == 0 {
-		for _, d := range e.domains {
-			domains = append(domains, d)
-		}
-	}
 	now := e.now()
-	for _, d := range domains {
-		inDate := func(c certificate) bool { return now.Before(c.NotAfter) }
+	look := func(d *domain, names []string) {
 		switch {
-		case slices.ContainsFunc(d.certs, inDate):
-		case d.job.Permanent:
-			return false, fmt.Errorf("%w for %s: %s", ErrNotReady, d.def.Name, d.job.LastError)
+		case err != nil, d.covers(names, now):
+		case d.job.Permanent && !d.fresh && !d.busy:
+			err = fmt.Errorf("%w for %s: %s", ErrNotReady, d.def.Name, d.job.LastError)
 		default:
 			wait = true
 		}
 	}
-	return wait, nil
+	for _, name := range names {
+		d := e.find(name)
+		switch {
+		case d == nil:
+			return false, fmt.Errorf("%w: %s", ErrNotManaged, name)
+		case name == d.def.Name:
+			look(d, d.def.Names)
+		default:
+			look(d, []string{name})
+		}
+	}
+	if len(names) == 0 {
+		for _, d := range e.domains {
+			look(d, d.def.Names)
+		}
+	}
+	return wait, err
+}
+
+// covers reports whether d has a certificate in date for each of names.
+func (d *domain) covers(names []string, now time.Time) bool {
+	for _, name := range names {
+		good := slices.ContainsFunc(d.certs, func(c certificate) bool {
+			return now.Before(c.NotAfter) && policy.Covers(c.Names, name)
+		})
+		if !good {
+			return false
+		}
+	}
+	return true
 }
 
 // find returns the Domain that is named so, or that has the DNS name. e.mu
@@ -182,6 +195,23 @@ func (e *Engine) find(name string) *domain {
 // Renew orders certificates for the Domain that is named so, or that has the
 // DNS name, now and whatever policy says, and returns when they are active.
 func (e *Engine) Renew(ctx context.Context, name string) error {
+	return e.perform(ctx, name, task{renew: true})
+}
+
+// Activate activates the certificates that wait in staging for Domains, given
+// like for Renew.
+func (e *Engine) Activate(ctx context.Context, names ...string) error {
+	var errs []error
+	for _, name := range names {
+		if err := e.perform(ctx, name, task{activate: true}); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// perform makes an attempt that somebody has asked for and waits for.
+func (e *Engine) perform(ctx context.Context, name string, t task) error {
 	e.adopt(ctx)
 	d, err := e.claim(ctx, name)
 	if err != nil {
@@ -190,7 +220,7 @@ func (e *Engine) Renew(ctx context.Context, name string) error {
 	defer e.unclaim(d)
 	ctx, cancel := context.WithTimeout(ctx, attemptLimit)
 	defer cancel()
-	return e.guarded(d, func() error { return e.attempt(ctx, d, true) })
+	return e.guarded(e.log, func() error { return e.attempt(ctx, d, t) })
 }
 
 // claim waits until no attempt for the Domain is under way in this process,
@@ -223,6 +253,9 @@ func (e *Engine) unclaim(d *domain) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	d.busy, d.activity = false, ""
+	if d.again {
+		d.again, d.due = false, e.now()
+	}
 	e.schedule(d, d.due)
 	e.announceChange()
 }

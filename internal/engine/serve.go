@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -99,7 +100,7 @@ func (e *Engine) Status() iter.Seq[status.Domain] {
 			d := e.domains[name]
 			var now snapshot
 			if d != nil {
-				now = snapshot{def: d.def, certs: d.certs, job: d.job, busy: d.busy, activity: d.activity}
+				now = snapshot{def: d.def, certs: d.certs, waiting: d.waiting, job: d.job, busy: d.busy, activity: d.activity}
 			}
 			e.mu.Unlock()
 			if d != nil && !yield(now.report(e.now())) {
@@ -113,6 +114,7 @@ func (e *Engine) Status() iter.Seq[status.Domain] {
 type snapshot struct {
 	def      *Domain
 	certs    []certificate
+	waiting  *waitingSet
 	job      *record.Job
 	busy     bool
 	activity string
@@ -120,16 +122,15 @@ type snapshot struct {
 
 func (s snapshot) report(now time.Time) status.Domain {
 	r := status.Domain{
-		Name: s.def.Name, Names: slices.Clone(s.def.Shown), CA: s.def.CA.URL,
+		Name: s.def.Name, Names: slices.Clone(s.def.Shown), CA: cmp.Or(s.job.CA, s.def.CAs[0].URL),
 		Certificates: describe(s.certs), State: status.Good,
 	}
-	facts := make([]policy.Certificate, 0, len(s.certs))
-	expired := false
-	for _, c := range s.certs {
-		facts = append(facts, c.Certificate)
-		expired = expired || !now.Before(c.NotAfter)
+	expired := slices.ContainsFunc(s.certs, func(c certificate) bool { return !now.Before(c.NotAfter) })
+	decision := policy.Next(s.def.rules(), policy.Facts{Certificates: factsOf(s.certs, s.job)}, now)
+	if s.waiting != nil {
+		r.Staged = describe(s.waiting.certs)
 	}
-	decision := policy.Next(s.def.rules(), policy.Facts{Certificates: facts}, now)
+	r.ExplanationURL = explanation(s.job)
 	r.Reason = decision.Reason
 	r.RenewAt = decision.At
 	switch {
@@ -154,7 +155,7 @@ func (s snapshot) renewal(due bool) *status.Renewal {
 	r := &status.Renewal{
 		Running: s.busy, Activity: s.activity, Attempts: j.Errors,
 		LastError: j.LastError, LastProblem: j.LastProblem,
-		LastAttempt: j.LastRun, NextAttempt: j.NextRun,
+		LastAttempt: j.LastRun, NextAttempt: j.NextRun, Panics: j.Panics,
 	}
 	for _, l := range j.Log {
 		r.Log = append(r.Log, status.LogEntry{Time: l.Time, What: l.What, Detail: l.Detail})

@@ -53,12 +53,12 @@ func TestRealClients(t *testing.T) {
 		if err := os.WriteFile(roots, ca.RootsPEM(), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		port := portOf(t, p.secure)
+		httpsPort := port(p.secure)
 		t.Run("curl verifies an "+algorithm+" chain", func(t *testing.T) {
 			for _, name := range []string{"example.test", "www.example.test"} {
 				got := output(t, "curl", "--silent", "--show-error", "--fail", "--max-time", "20",
-					"--noproxy", "*", "--cacert", roots, "--resolve", fmt.Sprintf("%s:%d:127.0.0.1", name, port),
-					fmt.Sprintf("https://%s:%d/", name, port))
+					"--noproxy", "*", "--cacert", roots, "--resolve", fmt.Sprintf("%s:%d:127.0.0.1", name, httpsPort),
+					fmt.Sprintf("https://%s:%d/", name, httpsPort))
 				if got != body {
 					t.Errorf("curl got %q, want %q", got, body)
 				}
@@ -66,7 +66,7 @@ func TestRealClients(t *testing.T) {
 		})
 		for _, version := range []string{"-tls1_2", "-tls1_3"} {
 			t.Run("openssl verifies an "+algorithm+" chain with "+version, func(t *testing.T) {
-				got := output(t, "openssl", "s_client", version, "-connect", p.secure, "-servername", "example.test",
+				got := output(t, "openssl", "s_client", version, "-connect", p.address(), "-servername", "example.test",
 					"-verify_return_error", "-verify_hostname", "example.test", "-CAfile", roots, "-no-CApath")
 				if want := "Verify return code: 0 (ok)"; !strings.Contains(got, want) {
 					t.Errorf("openssl does not say %q:\n%s", want, got)
@@ -74,7 +74,7 @@ func TestRealClients(t *testing.T) {
 			})
 		}
 		t.Run("openssl refuses an "+algorithm+" chain for another name", func(t *testing.T) {
-			command := exec.CommandContext(t.Context(), program(t, "openssl"), "s_client", "-connect", p.secure,
+			command := exec.CommandContext(t.Context(), program(t, "openssl"), "s_client", "-connect", p.address(),
 				"-servername", "example.test", "-verify_return_error", "-verify_hostname", "other.test", "-CAfile", roots)
 			if text, err := command.CombinedOutput(); err == nil || !bytes.Contains(text, []byte("mismatch")) {
 				t.Errorf("the checks above check nothing: %v\n%s", err, text)

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,12 +26,12 @@ import (
 // renews until it is killed; its value is an order as JSON.
 const childVariable = "MD_INTEGRATION_CHILD"
 
-// childOrder tells a child what to do.
+// childOrder tells a child what to do. Its files 3 and 4 are the listeners to
+// serve at, for plain HTTP and HTTPS.
 type childOrder struct {
-	Plain, Secure string // addresses to serve at
-	Dir           string // of the Store
-	CA            string // directory URL
-	CARoots       string // file with the root of the CA's own server
+	Dir     string // of the Store
+	CA      string // directory URL
+	CARoots string // file with the root of the CA's own server
 }
 
 func TestMain(m *testing.M) {
@@ -75,11 +74,11 @@ func childMain(text string) error {
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(pemText)
-	plain, err := net.Listen("tcp", o.Plain)
+	plain, err := adopt(os.NewFile(3, "plain"))
 	if err != nil {
 		return err
 	}
-	secure, err := net.Listen("tcp", o.Secure)
+	secure, err := adopt(os.NewFile(4, "secure"))
 	if err != nil {
 		return err
 	}
@@ -123,7 +122,6 @@ func TestKill(t *testing.T) {
 	ca := p.startCA(t, localca.Config{Wrap: seen.wrap})
 	dir := t.TempDir()
 	o := &childOrder{
-		Plain: p.plain, Secure: p.secure,
 		Dir: filepath.Join(dir, "store"), CA: ca.DirectoryURL(), CARoots: filepath.Join(dir, "server.pem"),
 	}
 	if err := os.WriteFile(o.CARoots, ca.TLSRootsPEM(), 0o600); err != nil {
@@ -132,7 +130,7 @@ func TestKill(t *testing.T) {
 	for range kills {
 		// The first half second of a child's life has the most in it: the
 		// lease of the last one, what it left behind, and several renewals.
-		killChild(t, o, time.Duration(moments.Int64N(int64(600*time.Millisecond))))
+		p.killChild(t, o, time.Duration(moments.Int64N(int64(600*time.Millisecond))))
 		checkStore(t, o.Dir)
 	}
 
@@ -160,8 +158,8 @@ func TestKill(t *testing.T) {
 	t.Logf("%d orders, %d finalized, %d Sets kept", orders, len(seen.finalized), len(sets))
 }
 
-// killChild starts a child and kills it after a while.
-func killChild(t *testing.T, o *childOrder, after time.Duration) {
+// killChild starts a child that serves at p and kills it after a while.
+func (p *place) killChild(t *testing.T, o *childOrder, after time.Duration) {
 	t.Helper()
 	text, err := json.Marshal(o)
 	if err != nil {
@@ -171,6 +169,10 @@ func killChild(t *testing.T, o *childOrder, after time.Duration) {
 	child := exec.Command(os.Args[0])
 	child.Env = append(os.Environ(), childVariable+"="+string(text))
 	child.Stderr = &told
+	plain, secure := p.files(t)
+	defer plain.Close()
+	defer secure.Close()
+	child.ExtraFiles = []*os.File{plain, secure}
 	if err := child.Start(); err != nil {
 		t.Fatal(err)
 	}

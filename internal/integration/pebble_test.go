@@ -151,7 +151,7 @@ func TestTwoKeyTypes(t *testing.T) {
 	if _, ok := p.connect(t, "example.test", ca.Roots()).PublicKey.(*ecdsa.PublicKey); !ok {
 		t.Error("a modern client does not get the P-256 certificate")
 	}
-	conn, err := tls.Dial("tcp", p.secure, &tls.Config{
+	conn, err := tls.Dial("tcp", p.address(), &tls.Config{
 		ServerName: "example.test", RootCAs: ca.Roots(), MaxVersion: tls.VersionTLS12,
 		CipherSuites: []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256},
 	})

@@ -4,12 +4,14 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"log"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -21,12 +23,7 @@ import (
 // listen opens a port of loopback that the kernel chooses.
 func listen(tb testing.TB) net.Listener {
 	tb.Helper()
-	return listenAt(tb, "127.0.0.1:0")
-}
-
-func listenAt(tb testing.TB, address string) net.Listener {
-	tb.Helper()
-	listener, err := net.Listen("tcp", address)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -51,35 +48,59 @@ func serve(tb testing.TB, server *http.Server, listener net.Listener) {
 	})
 }
 
-// place is a machine's two ports, which outlive the Managers that serve there.
+// place is a machine's two ports. They stay open between the Managers that
+// serve there, so that nobody else can take them.
 type place struct {
-	plain, secure string // addresses
+	plain, secure *net.TCPListener // never accepted from; copies are
 }
 
-// newPlace finds two free ports.
 func newPlace(tb testing.TB) *place {
 	tb.Helper()
-	plain, secure := listen(tb), listen(tb)
-	defer plain.Close()
-	defer secure.Close()
-	return &place{plain.Addr().String(), secure.Addr().String()}
+	return &place{listen(tb).(*net.TCPListener), listen(tb).(*net.TCPListener)}
+}
+
+// files returns copies of both listeners to give to another process.
+func (p *place) files(tb testing.TB) (plain, secure *os.File) {
+	tb.Helper()
+	plain, err := p.plain.File()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if secure, err = p.secure.File(); err != nil {
+		tb.Fatal(err)
+	}
+	return plain, secure
+}
+
+// open returns listeners for a server, which may close them.
+func (p *place) open(tb testing.TB) (plain, secure net.Listener) {
+	tb.Helper()
+	plainFile, secureFile := p.files(tb)
+	plain, err := adopt(plainFile)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if secure, err = adopt(secureFile); err != nil {
+		tb.Fatal(err)
+	}
+	return plain, secure
+}
+
+// adopt makes a listener of a file and closes the file.
+func adopt(file *os.File) (net.Listener, error) {
+	listener, err := net.FileListener(file)
+	return listener, errors.Join(err, file.Close())
 }
 
 // startCA starts a CA that validates names at p and ends with the test.
 func (p *place) startCA(tb testing.TB, cfg localca.Config) *localca.CA {
 	tb.Helper()
-	cfg.HTTPPort, cfg.TLSPort = portOf(tb, p.plain), portOf(tb, p.secure)
+	cfg.HTTPPort, cfg.TLSPort = port(p.plain), port(p.secure)
 	return startCA(tb, cfg)
 }
 
-func portOf(tb testing.TB, address string) int {
-	tb.Helper()
-	parsed, err := net.ResolveTCPAddr("tcp", address)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return parsed.Port
-}
+// address is where p answers HTTPS.
+func (p *place) address() string { return p.secure.Addr().String() }
 
 func startCA(tb testing.TB, cfg localca.Config) *localca.CA {
 	tb.Helper()
@@ -112,7 +133,7 @@ func (p *place) run(tb testing.TB, m *md.Manager) (stop func()) {
 // runWith is run with what ctx carries.
 func (p *place) runWith(ctx context.Context, tb testing.TB, m *md.Manager) (stop func()) {
 	tb.Helper()
-	plain, secure := listenAt(tb, p.plain), listenAt(tb, p.secure)
+	plain, secure := p.open(tb)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	served := make(chan error, 1)
 	go func() { served <- m.Serve(ctx, website(), plain, secure) }()
@@ -146,7 +167,7 @@ const patience = 2 * time.Minute
 // with roots.
 func (p *place) connect(tb testing.TB, name string, roots *x509.CertPool) *x509.Certificate {
 	tb.Helper()
-	conn, err := tls.Dial("tcp", p.secure, &tls.Config{ServerName: name, RootCAs: roots})
+	conn, err := tls.Dial("tcp", p.address(), &tls.Config{ServerName: name, RootCAs: roots})
 	if err != nil {
 		tb.Fatalf("connecting to %s: %v", name, err)
 	}
@@ -161,7 +182,7 @@ func (p *place) get(tb testing.TB, name string, roots *x509.CertPool) string {
 		TLSClientConfig:   &tls.Config{RootCAs: roots},
 		ForceAttemptHTTP2: true,
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, network, p.secure)
+			return new(net.Dialer).DialContext(ctx, network, p.address())
 		},
 	}
 	defer transport.CloseIdleConnections()

@@ -16,7 +16,7 @@ const (
 	// within a week.
 	longestWait = 7 * 24 * time.Hour
 	// maxDoublings bounds the work, whatever count is read from the Store.
-	maxDoublings = 20
+	maxDoublings = 64
 )
 
 // Backoff is the delay before the next attempt after errors failures in a
@@ -65,12 +65,18 @@ type Failure struct {
 	Permanent bool
 	// RetryAt is when the CA wants to hear from us again; zero: it did not say.
 	RetryAt time.Time
+	// Left is what is left of the life of the certificates in use; zero: there
+	// are none, or they have expired.
+	Left time.Duration
 }
 
 // Retry is when the next attempt may be made after errors failures in a row.
 // What the CA has asked for is obeyed, up to a week.
 func Retry(f Failure, base time.Duration, errors int, now time.Time, jitter float64) time.Time {
 	delay := Backoff(base, errors, jitter)
+	if f.Left > 0 { // there must be time for some attempts more
+		delay = min(delay, max(f.Left/10, Backoff(base, 1, jitter)))
+	}
 	if f.Permanent {
 		delay = MaxRetryDelay
 	}

@@ -22,10 +22,10 @@ func (b Bucket) Free(r Rate, now time.Time) time.Time {
 		return now
 	}
 	free := b.Full.Add(r.each() - r.Per)
-	if b.Full.After(now.Add(r.Per)) { // written with another Rate, or by a clock that was ahead
-		free = now.Add(r.each())
-	}
-	if free.Before(now) {
+	if free.Before(now) || b.Full.After(now.Add(r.Per)) {
+		// One that is full later than it can be was written with another Rate,
+		// or by a clock that was ahead. To wait for it could take years; the
+		// next Take puts it right.
 		return now
 	}
 	return free

@@ -36,6 +36,12 @@ type Facts struct {
 	NotBefore time.Time
 	// Forced: somebody asked for new certificates. It also overrides NotBefore.
 	Forced bool
+	// Revoked: the certificates are, or will be, of no use. It is as if they
+	// were not there.
+	Revoked bool
+	// CA is the one to be asked. The rest between two certificates for the
+	// same names is one between those of one CA.
+	CA string
 }
 
 // Certificate is one certificate in use.
@@ -49,6 +55,10 @@ type Certificate struct {
 	// clock nor a CA that issues what is due already makes us order all the
 	// time.
 	Issued time.Time
+	// CA is where it comes from.
+	CA string
+	// ARI is what that CA says about when to renew it, nil if nothing.
+	ARI *ARI
 }
 
 // Decision is what follows from rules and facts.
@@ -106,8 +116,11 @@ func believable(next, now time.Time) bool {
 // look decides without regard to former failures. At stays zero if the time
 // is now.
 func look(r Rules, f Facts, now time.Time) Decision {
+	if f.Revoked {
+		return Decision{KeyTypes: slices.Clone(r.KeyTypes), Reason: "what there is is to be revoked", Missing: true}
+	}
 	if f.Forced {
-		return Decision{KeyTypes: slices.Clone(r.KeyTypes), Reason: "it was asked for"}
+		return r.forced(f, now)
 	}
 	var d Decision
 	var due []string // why, for each key type
@@ -138,6 +151,23 @@ func look(r Rules, f Facts, now time.Time) Decision {
 	return d
 }
 
+// forced decides what is done because somebody asked for it: all, once the
+// rest between two certificates is over.
+func (r Rules) forced(f Facts, now time.Time) Decision {
+	for _, t := range r.KeyTypes {
+		cert, why := r.fault(f.Certificates, t)
+		if cert == nil || why != "" || f.CA != cert.CA || len(cert.Names) != len(r.Names) {
+			continue
+		}
+		if rest := cert.restUntil(now); now.Before(rest) {
+			return Decision{At: rest, Reason: fmt.Sprintf(
+				"a %s certificate for the same names was issued at %s; the next can be ordered at %s",
+				t, cert.Issued.UTC().Format(time.RFC3339), rest.UTC().Format(time.RFC3339))}
+		}
+	}
+	return Decision{KeyTypes: slices.Clone(r.KeyTypes), Reason: "it was asked for"}
+}
+
 // fault finds the certificate of a key type, and says what it lacks.
 func (r Rules) fault(certs []Certificate, keyType string) (*Certificate, string) {
 	i := slices.IndexFunc(certs, func(c Certificate) bool { return c.KeyType == keyType })
@@ -155,12 +185,7 @@ func (r Rules) fault(certs []Certificate, keyType string) (*Certificate, string)
 // renewAt is when the time to renew a certificate begins, and never after
 // its end.
 func (r Rules) renewAt(c Certificate, now time.Time) time.Time {
-	at := DefaultWindow(c.NotBefore, c.NotAfter)
-	if r.Window != nil {
-		if t := r.Window(c.NotBefore, c.NotAfter); t.After(c.NotBefore.Add(c.life() / 10)) {
-			at = t
-		}
-	}
+	at := r.withARI(c, now)
 	if rest := c.restUntil(now); at.Before(rest) {
 		at = rest
 	}
@@ -168,6 +193,16 @@ func (r Rules) renewAt(c Certificate, now time.Time) time.Time {
 		at = c.NotAfter
 	}
 	return at
+}
+
+// windowBegins is when the window begins in which a certificate is renewed.
+func (r Rules) windowBegins(c Certificate) time.Time {
+	if r.Window != nil {
+		if t := r.Window(c.NotBefore, c.NotAfter); t.After(c.NotBefore.Add(c.life() / 10)) {
+			return t
+		}
+	}
+	return DefaultWindow(c.NotBefore, c.NotAfter)
 }
 
 func (c Certificate) life() time.Duration { return max(c.NotAfter.Sub(c.NotBefore), 0) }

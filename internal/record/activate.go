@@ -88,7 +88,7 @@ func (r *Records) archive(ctx context.Context, name string, set *Set) error {
 	if err != nil {
 		return err
 	}
-	key := archivePrefix(name) + set.when().UTC().Format("20060102T150405Z") + "-" + hash
+	key := archivePrefix(name) + set.When().UTC().Format(archiveTime) + "-" + hash
 	_, err = write(ctx, r, key, store.None, set.Encode, DecodeSet)
 	if errors.Is(err, store.ErrConflict) {
 		return nil // a former run got this far
@@ -186,4 +186,9 @@ func equal(a, b *Set) (bool, error) {
 	}
 	y, err := b.Encode()
 	return bytes.Equal(x, y), err
+}
+
+// Adopt makes set the active Set of a Domain that has none.
+func (r *Records) Adopt(ctx context.Context, name string, set *Set) (store.Version, error) {
+	return write(ctx, r, activeKey(name), store.None, set.Encode, decodeComplete)
 }

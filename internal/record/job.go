@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"strings"
 	"time"
 
@@ -13,8 +14,12 @@ import (
 // Job is what is remembered of the work on a Domain. The zero Job is that of
 // a Domain on which no work has been done.
 type Job struct {
+	// For tells with which configuration the last attempt was made.
+	For string `json:"for,omitempty"`
 	// Errors counts the failures in a row.
 	Errors int `json:"errors,omitempty"`
+	// Waits counts how often in a row the CA has asked for more time.
+	Waits int `json:"waits,omitempty"`
 	// LastRun is when the last attempt ended; NextRun when the next one may
 	// be made, zero for at any time.
 	LastRun time.Time `json:"last-run,omitzero"`
@@ -39,8 +44,44 @@ type Job struct {
 	Announced      string    `json:"announced,omitempty"`
 	AnnounceErrors int       `json:"announce-errors,omitempty"`
 	AnnounceAt     time.Time `json:"announce-at,omitzero"`
+	// CA is the directory URL of the CA in use since this renewal began,
+	// Trials how it went at each, and Left what was left of the life of the
+	// certificates then.
+	CA     string           `json:"ca,omitempty"`
+	Trials map[string]Trial `json:"trials,omitempty"`
+	Left   time.Duration    `json:"left,omitempty"` // in nanoseconds
+	// Issued holds a bucket of certificates for each CA and set of names:
+	// when it will be full again.
+	Issued map[string]time.Time `json:"issued,omitempty"`
+	// ARI is what CAs say about the certificates in use, by certificate ID
+	// (RFC 9773 §4.1).
+	ARI map[string]RenewalInfo `json:"ari,omitempty"`
+	// Told is when events were last raised that are not to come too often.
+	Told map[string]time.Time `json:"told,omitempty"`
+	// Panics counts the panics of attempts.
+	Panics int `json:"panics,omitempty"`
 	// Log tells the last events, oldest first.
 	Log []LogEntry `json:"log,omitempty"`
+}
+
+// Trial is how it went at one CA since the renewal began.
+type Trial struct {
+	Failures int       `json:"failures,omitempty"` // in a row, and about more than a name
+	Since    time.Time `json:"since,omitzero"`
+}
+
+// RenewalInfo is what a CA says about when to renew a certificate, and the
+// moment drawn from it.
+type RenewalInfo struct {
+	Start       time.Time `json:"start,omitzero"`
+	End         time.Time `json:"end,omitzero"`
+	At          time.Time `json:"at,omitzero"`
+	Explanation string    `json:"explanation,omitempty"`
+	// Ask is when to ask again. Errors counts the temporary failures.
+	Ask    time.Time `json:"ask,omitzero"`
+	Errors int       `json:"errors,omitempty"`
+	// Refused: the CA does not let an order replace the certificate.
+	Refused bool `json:"refused,omitempty"`
 }
 
 // SetUp is a challenge whose answer may be visible somewhere.
@@ -87,6 +128,7 @@ func (j *Job) Clone() *Job {
 	c := *j
 	c.SetUps = append([]SetUp(nil), j.SetUps...)
 	c.Log = append([]LogEntry(nil), j.Log...)
+	c.Trials, c.Issued, c.ARI, c.Told = maps.Clone(j.Trials), maps.Clone(j.Issued), maps.Clone(j.ARI), maps.Clone(j.Told)
 	return &c
 }
 
@@ -98,7 +140,7 @@ func decodeJob(data []byte) (*Job, error) {
 	if err := json.Unmarshal(data, j); err != nil {
 		return nil, err
 	}
-	if j.Errors < 0 || j.AnnounceErrors < 0 || j.CleanUpErrors < 0 {
+	if j.Errors < 0 || j.Waits < 0 || j.AnnounceErrors < 0 || j.CleanUpErrors < 0 {
 		return nil, errors.New("it counts less than no errors")
 	}
 	j.trimLog()

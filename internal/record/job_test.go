@@ -18,11 +18,18 @@ import (
 // busyJob has something in every field.
 func busyJob() *Job {
 	j := &Job{
-		Errors: 3, LastRun: moment, NextRun: moment.Add(time.Hour),
+		For: "configuration", Errors: 3, Waits: 1, LastRun: moment, NextRun: moment.Add(time.Hour),
 		LastError: "the CA <says> no", LastProblem: "urn:ietf:params:acme:error:malformed", Permanent: true,
 		FailedChallenge: "http-01",
 		SetUps:          []SetUp{{Type: "dns-01", Name: "example.test", Token: "token", KeyAuthorization: "token.thumbprint"}},
 		CleanUpErrors:   2, CleanUpAt: moment.Add(2 * time.Hour),
+		CA:        directory,
+		Trials:    map[string]Trial{directory: {Failures: 1, Since: moment}},
+		Left:      30 * time.Hour,
+		Issued:    map[string]time.Time{"names": moment},
+		ARI:       map[string]RenewalInfo{"id": {Start: moment, End: moment.Add(time.Hour), At: moment, Explanation: "why"}},
+		Told:      map[string]time.Time{"expiring": moment},
+		Panics:    1,
 		Announced: "0123456789abcdef", AnnounceErrors: 1, AnnounceAt: moment.Add(3 * time.Hour),
 	}
 	j.Tell(moment, "starting", "it is missing")
@@ -68,6 +75,10 @@ func TestJobClone(t *testing.T) {
 		t.Errorf("got  %+v\nwant %+v", c, j)
 	}
 	c.SetUps[0].Type, c.Log[0].What, c.Errors = "other", "other", 7
+	clear(c.Trials)
+	clear(c.Issued)
+	clear(c.ARI)
+	clear(c.Told)
 	if !reflect.DeepEqual(j, busyJob()) {
 		t.Errorf("what is done to the clone is done to the Job: %+v", j)
 	}
@@ -97,7 +108,7 @@ func TestJobTell(t *testing.T) {
 		for _, detail := range []string{
 			strings.Repeat("x", 5000),
 			"x" + strings.Repeat("ü", 5000),
-			strings.Repeat("\xff", 5000),
+			strings.Repeat("\xffx", 5000),
 			strings.Repeat("ü", maxDetail/2),
 		} {
 			j := new(Job)
@@ -125,6 +136,7 @@ func TestDecodeJobSaysWhatIsWrong(t *testing.T) {
 		{"a list", "[]", "cannot unmarshal array"},
 		{"a count that is none", `{"errors":"x"}`, "cannot unmarshal string"},
 		{"less than no errors", `{"errors":-1}`, "less than no errors"},
+		{"less than no waits", `{"waits":-1}`, "less than no errors"},
 		{"less than no announcements", `{"announce-errors":-1}`, "less than no errors"},
 		{"less than no cleaning up", `{"clean-up-errors":-1}`, "less than no errors"},
 		{"a moment that is none", `{"next-run":"soon"}`, "cannot parse"},

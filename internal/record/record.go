@@ -92,7 +92,7 @@ func (e *BrokenError) Unwrap() error { return e.Err }
 // it. It may be repeated.
 func (r *Records) SetAside(ctx context.Context, name string, b *BrokenError) error {
 	sum := sha256.Sum256(b.value)
-	key := archivePrefix(name) + "broken-" + hex.EncodeToString(sum[:8])
+	key := archivePrefix(name) + brokenPrefix + hex.EncodeToString(sum[:8])
 	_, err := r.Store.Put(ctx, key, b.value, store.None)
 	if err != nil && !errors.Is(err, store.ErrConflict) {
 		return fmt.Errorf("keeping a copy of the broken %s: %w", b.Place, err)

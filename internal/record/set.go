@@ -113,8 +113,8 @@ func (s *Set) Replace(c Credential) {
 	s.Credentials = append(s.Credentials, c)
 }
 
-// when is the moment of the newest credential.
-func (s *Set) when() time.Time {
+// When is the moment of the newest credential.
+func (s *Set) When() time.Time {
 	var t time.Time
 	for i := range s.Credentials {
 		if s.Credentials[i].When.After(t) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/manageddomains/md/store"
@@ -37,6 +38,9 @@ var badKeys = []string{
 var badPrefixes = []string{"a", "/", "//", "a//", "/a/", "a/b", "\x00/", "\xff/", strings.Repeat("a", 256) + "/"}
 
 func takesAnyKey(ctx context.Context, s store.Store, v Values) error {
+	oddKeys := slices.DeleteFunc(slices.Clone(oddKeys), func(key string) bool {
+		return v.MaxKey > 0 && len(key) > v.MaxKey
+	})
 	versions := make([]store.Version, len(oddKeys))
 	for i, key := range oddKeys {
 		if err := store.CheckKey(key); err != nil {

@@ -152,9 +152,9 @@ func scansWhatItLists(ctx context.Context, s store.Store, v Values) error {
 	cancel()
 	for e, err := range s.(store.Scanner).Scan(ended, "") {
 		if err == nil {
-			return fmt.Errorf("Scan with an ended context yielded %q, want an error", e.Key)
+			return fmt.Errorf("a Scan with an ended context yielded %q, want an error", e.Key)
 		}
 		return nil
 	}
-	return fmt.Errorf("Scan with an ended context yielded nothing, want an error")
+	return fmt.Errorf("a Scan with an ended context yielded nothing, want an error")
 }

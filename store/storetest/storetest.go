@@ -19,6 +19,10 @@ type Values struct {
 	// takes all that store.CheckKey allows, which is then tested too.
 	Keys []string
 
+	// MaxKey is the length in bytes of the longest key to try, for a Store
+	// whose medium has no room for more. Zero: store.MaxKey.
+	MaxKey int
+
 	// Make returns a value that the Store takes for key: another one for
 	// each n, always the same for the same n. Nil: the Store takes any
 	// value of up to store.MaxValue bytes, which is then tested too.

@@ -72,7 +72,7 @@ func endsWatch(ctx context.Context, s store.Store, v Values) error {
 		cancel() // the sequence must end, whatever else happens
 	}
 	if ctx.Err() != nil {
-		return fmt.Errorf("Watch went on after its context ended")
+		return fmt.Errorf("a Watch went on after its context ended")
 	}
 	return nil
 }

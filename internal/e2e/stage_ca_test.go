@@ -1,0 +1,288 @@
+package e2e_test
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/manageddomains/md/acmeclient/acmetest"
+)
+
+// authority is a CA of the stage with what is wrong with it.
+type authority struct {
+	*acmetest.CA
+	name  string
+	asked int // requests up to the last look
+
+	mu       sync.Mutex // guards what follows
+	troubles []*trouble
+	refused  map[string]string // names and why
+}
+
+// trouble is a fault that meets the next so many requests of a kind.
+type trouble struct {
+	kind  string // "any": all kinds
+	about string // a name that the request must be about; empty: any
+	fault acmetest.Fault
+	left  int
+}
+
+// faultWords are the faults of requests as scripts call them.
+var faultWords = map[string]acmetest.Fault{
+	"lost":       acmetest.FaultBefore,
+	"reply-lost": acmetest.FaultAfter,
+	"hangs":      acmetest.FaultHang,
+	"bad-nonce":  acmetest.FaultBadNonce,
+	"500":        acmetest.Fault500,
+	"503":        acmetest.Fault503,
+	"429":        acmetest.Fault429,
+	"garbage":    acmetest.FaultGarbage,
+	"huge":       acmetest.FaultHuge,
+}
+
+var retryForms = map[string]acmetest.RetryForm{
+	"seconds": acmetest.RetrySeconds, "date": acmetest.RetryDate, "none": acmetest.RetryNone, "past": acmetest.RetryPast,
+	"far": acmetest.RetryFar, "overflow": acmetest.RetryOverflow, "garbage": acmetest.RetryGarbage,
+}
+
+// fault is the CA's Fault function.
+func (a *authority) fault(op acmetest.Op) acmetest.Fault {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, t := range a.troubles {
+		isAbout := t.about == "" || slices.Contains(strings.Split(op.Object, ","), t.about)
+		if t.left > 0 && isAbout && (t.kind == "any" || t.kind == op.Kind) {
+			t.left--
+			return t.fault
+		}
+	}
+	return acmetest.FaultNone
+}
+
+// policy is the CA's Policy function.
+func (a *authority) policy(name string) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if why, ok := a.refused[name]; ok {
+		return errors.New(why)
+	}
+	return nil
+}
+
+// requests counts all requests so far.
+func (a *authority) requests() int {
+	n := 0
+	for _, count := range a.Requests() {
+		n += count
+	}
+	return n
+}
+
+// caCommand declares a CA ("ca one lifetime=90d"), changes it in the same
+// way, or lets something happen to it ("ca one down").
+func (s *stage) caCommand(c *command) error {
+	name := c.next()
+	if name == "" {
+		return errors.New("ca: which?")
+	}
+	a := s.cas[name]
+	if a == nil {
+		a = s.newCA(name)
+	}
+	if err := a.set(c); err != nil || len(c.words) == 0 {
+		return err
+	}
+	verb := c.next()
+	do := caVerbs[verb]
+	if do == nil {
+		return fmt.Errorf("ca: unknown word %q", verb)
+	}
+	return do(s, a, c)
+}
+
+func (s *stage) newCA(name string) *authority {
+	a := &authority{name: name, refused: make(map[string]string)}
+	a.CA = &acmetest.CA{BaseURL: "https://" + name + ".test", Dial: s.dial, LookupTXT: s.zone.lookup}
+	a.CA.Fault, a.CA.Policy, a.CA.Leaf = a.fault, a.policy, s.shiftDates
+	s.cas[name], s.caNames = a, append(s.caNames, name)
+	return a
+}
+
+// set obeys the options of a CA, which may be given at any time: nobody
+// talks to it while a command is obeyed.
+func (a *authority) set(c *command) error {
+	var errs []error
+	for _, o := range slices.Clone(c.options) {
+		var err error
+		switch o.name {
+		case "lifetime":
+			a.Lifetime, err = c.span("lifetime")
+		case "terms":
+			a.TermsOfService = c.option("terms")
+		case "challenges":
+			a.Challenges = strings.Split(c.option("challenges"), ",")
+		case "reuse-authz":
+			a.AuthzReuse, err = strconv.ParseFloat(c.option("reuse-authz"), 64)
+		case "seed":
+			a.Seed, err = strconv.ParseUint(c.option("seed"), 10, 64)
+		}
+		errs = append(errs, err)
+	}
+	if c.has("ari") {
+		a.RenewalInfo = true
+	}
+	return errors.Join(errs...)
+}
+
+var caVerbs = map[string]func(s *stage, a *authority, c *command) error{
+	"down": func(_ *stage, a *authority, _ *command) error { a.SetDown(true); return nil },
+	"up":   func(_ *stage, a *authority, _ *command) error { a.SetDown(false); return nil },
+	"fault": func(_ *stage, a *authority, c *command) error {
+		return a.addTrouble(c)
+	},
+	"unfair": func(_ *stage, a *authority, c *command) error { return a.unfair(c) },
+	"fair": func(_ *stage, a *authority, _ *command) error {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.troubles, a.Faults, a.RetryAfter, a.RetryForm = nil, acmetest.Faults{}, 0, acmetest.RetrySeconds
+		return nil
+	},
+	"refuses": func(_ *stage, a *authority, c *command) error {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.refused[c.next()] = c.next()
+		return nil
+	},
+	"accepts": func(_ *stage, a *authority, c *command) error {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		delete(a.refused, c.next())
+		return nil
+	},
+	"forgets-accounts": func(s *stage, a *authority, _ *command) error {
+		a.ForgetAccounts()
+		return nil
+	},
+	"changes-terms": func(_ *stage, a *authority, c *command) error { a.ChangeTerms(c.next()); return nil },
+	"revokes": func(s *stage, a *authority, c *command) error {
+		leaf := a.newest(c.next())
+		if leaf == nil {
+			return errors.New("the CA has issued no such certificate")
+		}
+		s.guard.excuse()
+		return a.Revoke(leaf.Leaf, 1)
+	},
+	"renewal-info": func(s *stage, a *authority, c *command) error { return s.setRenewalInfo(a, c) },
+}
+
+// addTrouble: "ca one fault KIND FAULT [times=N] [about=NAME] [retry=5h] [form=date]".
+func (a *authority) addTrouble(c *command) error {
+	t := &trouble{kind: c.next(), about: c.option("about")}
+	word := c.next()
+	fault, ok := faultWords[word]
+	if !ok {
+		return fmt.Errorf("unknown fault %q", word)
+	}
+	t.fault = fault
+	var err error
+	if t.left, err = c.times(); err != nil {
+		return err
+	}
+	retry, err := c.span("retry")
+	if retry != 0 {
+		a.RetryAfter = retry
+	}
+	if form := c.option("form"); form != "" {
+		if a.RetryForm, ok = retryForms[form]; !ok {
+			return fmt.Errorf("unknown form %q", form)
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.troubles = append(a.troubles, t)
+	return err
+}
+
+// unfair: "ca one unfair WORD…" lets what acmetest.Faults bounds happen each
+// time that it may.
+func (a *authority) unfair(c *command) error {
+	f := &a.Faults
+	shares := map[string]*float64{
+		"slow-validation": &f.SlowValidation, "slow-finalize": &f.SlowFinalize, "late-finalize": &f.LateFinalize,
+		"instant-finalize": &f.InstantFinalize, "reuse-order": &f.ReuseOrder, "no-location": &f.NoLocation,
+		"odd-challenges": &f.OddChallenges, "odd-urls": &f.OddURLs, "odd-problems": &f.OddProblems,
+		"wrong-key": &f.WrongKey, "wrong-name": &f.WrongName, "missing-name": &f.MissingName,
+		"expired": &f.Expired, "not-yet-valid": &f.NotYetValid, "foreign": &f.Foreign, "extra": &f.Extra,
+	}
+	for word := c.next(); word != ""; word = c.next() {
+		share := shares[word]
+		if share == nil {
+			return fmt.Errorf("ca unfair: unknown word %q", word)
+		}
+		*share = 1
+	}
+	return nil
+}
+
+// newest is the last right certificate for a name, nil if there is none.
+func (a *authority) newest(name string) *acmetest.Certificate {
+	all := a.Certificates()
+	for i := len(all) - 1; i >= 0; i-- {
+		if all[i].Wrong == acmetest.NotWrong && slices.Contains(all[i].Names, name) {
+			return &all[i]
+		}
+	}
+	return nil
+}
+
+// client reaches all CAs of the stage by their hosts.
+func (s *stage) caClient() *http.Client {
+	transports := make(map[string]http.RoundTripper)
+	for name, a := range s.cas {
+		transports[name+".test"] = a.Client().Transport
+	}
+	return &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+		next := transports[r.URL.Host]
+		if next == nil {
+			return nil, fmt.Errorf("there is no host %q", r.URL.Host)
+		}
+		return next.RoundTrip(r)
+	})}
+}
+
+// setRenewalInfo: "ca one renewal-info NAME|all start=-2d end=-1d
+// [explanation=URL] [retry=6h]" is what the CA says from then on about the
+// newest certificate for a name, or about all of them.
+func (s *stage) setRenewalInfo(a *authority, c *command) error {
+	start, err1 := c.span("start")
+	end, err2 := c.span("end")
+	retry, err3 := c.span("retry")
+	info := acmetest.RenewalInfo{
+		Start: s.wall().Add(start), End: s.wall().Add(end), ExplanationURL: c.option("explanation"), RetryAfter: retry,
+	}
+	name := c.next()
+	if name != "all" {
+		cert := a.newest(name)
+		if cert == nil {
+			return errors.New("the CA has issued no such certificate")
+		}
+		a.SetRenewalInfo(cert.Leaf, info)
+	} else {
+		for _, cert := range a.Certificates() {
+			a.SetRenewalInfo(cert.Leaf, info)
+		}
+	}
+	return errors.Join(err1, err2, err3)
+}
+
+// shiftDates lets certificates begin by the wall clock.
+func (s *stage) shiftDates(template *x509.Certificate) {
+	skew := time.Duration(s.skew.Load())
+	template.NotBefore, template.NotAfter = template.NotBefore.Add(skew), template.NotAfter.Add(skew)
+}

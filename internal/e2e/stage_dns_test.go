@@ -1,0 +1,134 @@
+package e2e_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/manageddomains/md/challenge"
+)
+
+// zone is the DNS of the stage: a Challenger, and what the CAs look up.
+type zone struct {
+	mu      sync.Mutex // guards what follows
+	records map[string][]txt
+	delay   time.Duration // until a record can be seen everywhere
+	mood    string        // "works", "fails" or "panics"
+}
+
+// txt is a TXT record and when it can be seen.
+type txt struct {
+	value string
+	since time.Time
+}
+
+// Types implements md.Challenger.
+func (z *zone) Types() []string { return []string{challenge.TypeDNS01} }
+
+// Present implements md.Challenger.
+func (z *zone) Present(_ context.Context, c challenge.Challenge) error {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	if err := z.refusal(); err != nil {
+		return err
+	}
+	if z.records == nil {
+		z.records = make(map[string][]txt)
+	}
+	r := txt{value: c.TXTValue(), since: time.Now().Add(z.delay)}
+	z.records[c.TXTName()] = append(z.records[c.TXTName()], r)
+	return nil
+}
+
+// CleanUp implements md.Challenger.
+func (z *zone) CleanUp(_ context.Context, c challenge.Challenge) error {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	if err := z.refusal(); err != nil || z.records == nil {
+		return err
+	}
+	z.records[c.TXTName()] = slices.DeleteFunc(z.records[c.TXTName()], func(r txt) bool { return r.value == c.TXTValue() })
+	return nil
+}
+
+func (z *zone) refusal() error {
+	switch z.mood {
+	case "fails":
+		return errors.New("the DNS provider refuses the API key")
+	case "panics":
+		panic("the DNS provider's library has a bug")
+	}
+	return nil
+}
+
+// Wait implements challenge.Waiter.
+func (z *zone) Wait(ctx context.Context, c challenge.Challenge) error {
+	for {
+		seen, err := z.lookup(ctx, c.TXTName())
+		if err != nil || slices.Contains(seen, c.TXTValue()) {
+			return err
+		}
+		timer := time.NewTimer(time.Second)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return context.Cause(ctx)
+		case <-timer.C:
+		}
+	}
+}
+
+// lookup is the CAs' view.
+func (z *zone) lookup(_ context.Context, name string) ([]string, error) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	var values []string
+	for _, r := range z.records[strings.TrimSuffix(name, ".")] {
+		if !time.Now().Before(r.since) {
+			values = append(values, r.value)
+		}
+	}
+	return values, nil
+}
+
+// count is the number of records that are there.
+func (z *zone) count() int {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	n := 0
+	for _, records := range z.records {
+		n += len(records)
+	}
+	return n
+}
+
+// dnsCommand: "dns slow 2m" is how long records take until they are seen;
+// "dns fails" is a provider that refuses, "dns panics" one whose library has
+// a bug; "dns works" ends all of that.
+func (s *stage) dnsCommand(c *command) error {
+	verb := c.next()
+	var delay time.Duration
+	var err error
+	switch verb {
+	case "slow":
+		delay, err = parseSpan(c.next())
+	case "fails", "panics", "works":
+	default:
+		return fmt.Errorf("dns: unknown word %q", verb)
+	}
+	s.zone.mu.Lock()
+	defer s.zone.mu.Unlock()
+	s.zone.delay, s.zone.mood = delay, verb
+	return err
+}
+
+// broken reports whether the provider refuses everything.
+func (z *zone) broken() bool {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	return z.mood == "fails" || z.mood == "panics"
+}

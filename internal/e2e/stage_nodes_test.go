@@ -1,0 +1,377 @@
+package e2e_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/manageddomains/md"
+	"github.com/manageddomains/md/internal/engine"
+	"github.com/manageddomains/md/store/storetest"
+)
+
+// member is a node of the stage: a process that runs, or has run.
+type member struct {
+	name  string
+	tune  func(m *md.Manager) error
+	tick  time.Duration
+	node  *node // nil while it does not run
+	link  *link
+	skew  atomic.Int64 // what its clock is ahead of the others
+	ended time.Time
+}
+
+// link is what connects a process to the world. While it is frozen, nothing
+// gets through, but gets through later; once it is cut, nothing ever does.
+type link struct {
+	*lifeline
+	mu   sync.Mutex    // guards what follows
+	gate chan struct{} // closed by thaw; nil: not frozen
+}
+
+func (l *link) freeze() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.gate == nil {
+		l.gate = make(chan struct{})
+	}
+}
+
+func (l *link) thaw() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.gate != nil {
+		close(l.gate)
+		l.gate = nil
+	}
+}
+
+func (l *link) frozen() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.gate != nil
+}
+
+// pass waits while the link is frozen, and reports whether it is not cut.
+func (l *link) pass() bool {
+	l.mu.Lock()
+	gate := l.gate
+	l.mu.Unlock()
+	if gate != nil {
+		<-gate
+	}
+	return !l.cut.Load()
+}
+
+func (l *link) client(base *http.Client) *http.Client {
+	client := l.lifeline.client(base)
+	next := client.Transport
+	client.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
+		l.pass()
+		return next.RoundTrip(r)
+	})
+	return client
+}
+
+// member finds a node by its name.
+func (s *stage) member(name string) (*member, error) {
+	for _, m := range s.members {
+		if m.name == name {
+			return m, nil
+		}
+	}
+	return nil, fmt.Errorf("there is no node %q", name)
+}
+
+// running are the nodes that run and are not frozen.
+func (s *stage) running() []*member {
+	var all []*member
+	for _, m := range s.members {
+		if m.node != nil && !m.link.frozen() {
+			all = append(all, m)
+		}
+	}
+	return all
+}
+
+// nodeCommand starts processes: "node a b [terms=no] [check=1h] [tick=10m]".
+func (s *stage) nodeCommand(c *command) error {
+	check, err1 := c.span("check")
+	tick, err2 := c.span("tick")
+	terms := c.option("terms") != "no"
+	if err := errors.Join(err1, err2); err != nil {
+		return err
+	}
+	tune := func(m *md.Manager) error {
+		m.AcceptTerms, m.CheckInterval = terms, check
+		return nil
+	}
+	if len(c.words) == 0 {
+		return errors.New("node: which?")
+	}
+	for name := c.next(); name != ""; name = c.next() {
+		m, err := s.member(name)
+		if err != nil {
+			m = &member{name: name}
+			s.members = append(s.members, m)
+		}
+		if m.node != nil {
+			return fmt.Errorf("node %s runs already", name)
+		}
+		m.tune, m.tick = tune, tick
+		if err := s.boot(m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// boot starts the process of a node.
+func (s *stage) boot(m *member) error {
+	if len(s.caNames) == 0 {
+		return errors.New("declare a ca first")
+	}
+	l := &link{lifeline: newLifeline()}
+	manager := s.manager(slices.Clone(s.domains)...)
+	manager.Default.CAs = []md.CA{{URL: s.cas[s.caNames[0]].DirectoryURL()}}
+	manager.Store = &storetest.Faulty{Store: s.store, Fault: func(op storetest.Op) storetest.Fault {
+		if !l.pass() {
+			return storetest.FaultBefore
+		}
+		return s.disk.fault(op)
+	}}
+	manager.HTTPClient = l.client(s.caClient())
+	manager.Notifier = &messenger{news: &s.news, node: m.name, link: l}
+	manager.Logger = manager.Logger.With("node", m.name)
+	if err := m.tune(manager); err != nil {
+		return err
+	}
+	ctx := engine.WithKnobs(context.Background(), engine.Knobs{
+		Wall:   func() time.Time { return s.wall().Add(time.Duration(m.skew.Load())) },
+		Tick:   m.tick,
+		NewKey: s.keys.newKey,
+	})
+	m.link, m.node = l, s.startIn(ctx, manager)
+	return nil
+}
+
+// halt ends the process of a node, if it runs, as a context that ends does.
+func (s *stage) halt(m *member) error {
+	n := m.node
+	if n == nil {
+		return nil
+	}
+	s.unlist(n)
+	n.stop()
+	err := <-n.done
+	m.node, m.ended = nil, time.Now()
+	if err != nil {
+		return fmt.Errorf("node %s ended with: %w", m.name, err)
+	}
+	return nil
+}
+
+// unlist takes a node from the load balancer.
+func (s *stage) unlist(n *node) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.nodes = slices.DeleteFunc(s.nodes, func(other *node) bool { return other == n })
+}
+
+// each calls do for the running nodes that are named.
+func (s *stage) each(c *command, do func(m *member) error) error {
+	if len(c.words) == 0 {
+		return errors.New("which node?")
+	}
+	for name := c.next(); name != ""; name = c.next() {
+		m, err := s.member(name)
+		if err != nil {
+			return err
+		}
+		if m.node == nil {
+			return fmt.Errorf("node %s does not run", name)
+		}
+		if err := do(m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stopCommand ends processes as an operator does.
+func (s *stage) stopCommand(c *command) error { return s.each(c, s.halt) }
+
+// killCommand ends processes at once: nothing that they do has an effect any
+// more.
+func (s *stage) killCommand(c *command) error {
+	return s.each(c, func(m *member) error {
+		s.guard.killed()
+		m.link.sever()
+		m.link.thaw()
+		return s.halt(m)
+	})
+}
+
+// restartCommand stops processes and starts them with the configuration as
+// it is now.
+func (s *stage) restartCommand(c *command) error {
+	return s.each(c, func(m *member) error {
+		return errors.Join(s.halt(m), s.boot(m))
+	})
+}
+
+// freezeCommand hangs processes: they run on, but reach nobody, and nobody
+// reaches them.
+func (s *stage) freezeCommand(c *command) error {
+	return s.each(c, func(m *member) error {
+		s.guard.killed()
+		m.link.freeze()
+		s.unlist(m.node)
+		return nil
+	})
+}
+
+// thawCommand lets frozen processes go on where they were.
+func (s *stage) thawCommand(c *command) error {
+	return s.each(c, func(m *member) error {
+		m.link.thaw()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.nodes = append(s.nodes, m.node)
+		return nil
+	})
+}
+
+// domainCommand writes a Domain into the configuration, or changes the one
+// of that Name there: "domain NAME… [name=ID] [cas=one,two] [keys=P-256]
+// [window=33%] [challenges=dns-01]". Nodes read it when they start, or reload.
+func (s *stage) domainCommand(c *command) error {
+	d := md.Domain{Name: c.option("name")}
+	for _, list := range []struct {
+		option string
+		add    func(word string) error
+	}{
+		{"cas", func(w string) error {
+			a := s.cas[w]
+			if a == nil {
+				return fmt.Errorf("there is no ca %q", w)
+			}
+			d.CAs = append(d.CAs, md.CA{URL: a.DirectoryURL()})
+			return nil
+		}},
+		{"keys", func(w string) error { d.KeyTypes = append(d.KeyTypes, md.KeyType(w)); return nil }},
+		{"contacts", func(w string) error { d.Contacts = append(d.Contacts, w); return nil }},
+		{"challenges", func(w string) error { return s.addChallenger(&d, w) }},
+		{"window", func(w string) error { return d.RenewWindow.UnmarshalText([]byte(w)) }},
+	} {
+		for _, word := range strings.FieldsFunc(c.option(list.option), func(r rune) bool { return r == ',' }) {
+			if err := list.add(word); err != nil {
+				return err
+			}
+		}
+	}
+	d.Names, c.words = c.words, nil
+	s.forgetDomain(identity(d))
+	s.domains = append(s.domains, d)
+	return nil
+}
+
+func (s *stage) addChallenger(d *md.Domain, typ string) error {
+	switch typ {
+	case "http-01":
+		d.Challengers = append(d.Challengers, &md.HTTP01{})
+	case "tls-alpn-01":
+		d.Challengers = append(d.Challengers, &md.TLSALPN01{})
+	case "dns-01":
+		d.Challengers = append(d.Challengers, &s.zone)
+	default:
+		return fmt.Errorf("unknown challenge type %q", typ)
+	}
+	return nil
+}
+
+// identity is the Name of a Domain.
+func identity(d md.Domain) string {
+	if d.Name != "" || len(d.Names) == 0 {
+		return d.Name
+	}
+	return d.Names[0]
+}
+
+func (s *stage) forgetDomain(name string) {
+	s.domains = slices.DeleteFunc(s.domains, func(d md.Domain) bool { return identity(d) == name })
+}
+
+// removeCommand takes Domains out of the configuration.
+func (s *stage) removeCommand(c *command) error {
+	for name := c.next(); name != ""; name = c.next() {
+		before := len(s.domains)
+		if s.forgetDomain(name); len(s.domains) == before {
+			return fmt.Errorf("there is no domain %q", name)
+		}
+	}
+	return nil
+}
+
+// reloadCommand has nodes read the configuration again; all that run, if none
+// is named.
+func (s *stage) reloadCommand(c *command) error {
+	if len(c.words) == 0 {
+		for _, m := range s.running() {
+			c.words = append(c.words, m.name)
+		}
+	}
+	return s.each(c, func(m *member) error {
+		return m.node.m.Update(context.Background(), slices.Clone(s.domains))
+	})
+}
+
+// renewCommand: "renew NAME [on=a] [error~TEXT]" asks for a renewal now.
+func (s *stage) renewCommand(c *command) error {
+	s.guard.excuse()
+	return s.ask(c, (*md.Manager).Renew)
+}
+
+// ask calls a method of a node's Manager for a name.
+func (s *stage) ask(c *command, do func(m *md.Manager, ctx context.Context, name string) error) error {
+	all := s.running()
+	if on := c.option("on"); on != "" {
+		m, err := s.member(on)
+		if err != nil {
+			return err
+		}
+		all = []*member{m}
+	}
+	if len(all) == 0 {
+		return errors.New("no node runs")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
+	defer cancel()
+	return c.wantError(do(all[0].node.m, ctx, c.next()))
+}
+
+// wantError compares an error with the options error~TEXT of a command; with
+// none of them, there must be no error.
+func (c *command) wantError(err error) error {
+	wanted := false
+	for _, o := range slices.Clone(c.options) {
+		if o.name != "error" || o.op != "~" {
+			continue
+		}
+		wanted = true
+		c.options = slices.DeleteFunc(c.options, func(other option) bool { return other == o })
+		if err == nil || !strings.Contains(err.Error(), o.value) {
+			return fmt.Errorf("got error %v, want one that says %q", err, o.value)
+		}
+	}
+	if wanted {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,122 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/manageddomains/md/acmeclient"
+	"github.com/manageddomains/md/internal/policy"
+	"github.com/manageddomains/md/internal/record"
+)
+
+// A blockedError says that the limits of a CA forbid an attempt. Nothing has
+// failed, and nothing was sent.
+type blockedError struct {
+	until  time.Time
+	why    string
+	parked bool // until somebody acts
+}
+
+func (e *blockedError) Error() string {
+	if e.parked {
+		return "the CA's limits: " + e.why
+	}
+	return fmt.Sprintf("the CA's limits forbid an order until %s: %s", e.until.UTC().Format(time.RFC3339), e.why)
+}
+
+// choose picks the CA for this attempt: the one in use, or the next in the
+// list when policy says so. If the limits of all that policy would ask forbid
+// it, the error is a *blockedError.
+func (a *attempt) choose(ctx context.Context) error {
+	now := a.e.now()
+	a.beginTrials(now)
+	blocked := make(map[string]*blockedError)
+	for {
+		ca := a.e.caAt(a.def, policy.Chance(a.def.urls(), a.job.CA, a.trials(blocked), a.job.Left, a.e.cfg.Failover, now))
+		a.enter(ca, now)
+		if b := blocked[ca.URL]; b != nil { // all have been asked
+			return b
+		}
+		err := a.ledger(ca).open(ctx, a.def.Names, a.task.asked())
+		var b *blockedError
+		if !errors.As(err, &b) {
+			a.ca = ca
+			return err
+		}
+		blocked[ca.URL] = b
+	}
+}
+
+// beginTrials notes what is left of the life of the certificates in use when
+// a renewal begins.
+func (a *attempt) beginTrials(now time.Time) {
+	if len(a.job.Trials) > 0 {
+		return
+	}
+	a.job.CA, a.job.Left = "", a.left(now)
+}
+
+// left is what is left of the life of the certificates in use, zero if there
+// are none or one has expired.
+func (a *attempt) left(now time.Time) time.Duration {
+	var end time.Time
+	for _, c := range certificatesOf(a.active) {
+		if end.IsZero() || c.NotAfter.Before(end) {
+			end = c.NotAfter
+		}
+	}
+	if end.IsZero() {
+		return 0
+	}
+	return max(end.Sub(now), 0)
+}
+
+// enter makes ca the one in use. One that was left before starts afresh.
+func (a *attempt) enter(ca acmeclient.CA, now time.Time) {
+	if a.job.CA == ca.URL {
+		return
+	}
+	if a.job.CA != "" {
+		a.log.Warn("turning to another CA", "from", a.job.CA, "to", caName(ca), "failures", a.job.Trials[a.job.CA].Failures)
+		a.job.Tell(now, "failover", ca.URL)
+	}
+	a.job.CA = ca.URL
+	if a.job.Trials == nil {
+		a.job.Trials = make(map[string]record.Trial)
+	}
+	a.job.Trials[ca.URL] = record.Trial{Since: now.UTC()}
+}
+
+func (a *attempt) trials(blocked map[string]*blockedError) map[string]policy.Trial {
+	trials := make(map[string]policy.Trial, len(a.job.Trials))
+	for url, t := range a.job.Trials {
+		trials[url] = policy.Trial{Failures: t.Failures, Since: t.Since}
+	}
+	for url, b := range blocked {
+		t := trials[url]
+		t.Blocked = b.until
+		trials[url] = t
+	}
+	return trials
+}
+
+func (d *Domain) urls() []string {
+	urls := make([]string, 0, len(d.CAs))
+	for _, ca := range d.CAs {
+		urls = append(urls, ca.URL)
+	}
+	return urls
+}
+
+// caAt returns the Domain's CA with a directory URL, the first if it has none
+// with that.
+func (e *Engine) caAt(def *Domain, url string) acmeclient.CA {
+	for _, ca := range def.CAs {
+		if ca.URL == url {
+			return ca
+		}
+	}
+	return def.CAs[0]
+}

@@ -1,0 +1,86 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+)
+
+// errHangs says that somebody else's code has not returned.
+var errHangs = errors.New("it does not return")
+
+// errPanic says that code has panicked. It costs one attempt of one Domain.
+var errPanic = errors.New("panic")
+
+// guarded calls f, and makes an error of a panic.
+func (e *Engine) guarded(log *slog.Logger, f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: %v", errPanic, p)
+			log.Error("panic", "panic", p, "stack", string(debug.Stack()))
+		}
+	}()
+	return f()
+}
+
+// hook calls somebody else's code: a Notifier or a Challenger. It may take
+// as long as ctx and the grace behind it; then it is left to itself, and the
+// attempt goes on without it.
+func (e *Engine) hook(ctx context.Context, what string, f func(ctx context.Context) error) error {
+	h := &hook{what: what}
+	done := make(chan error, 1)
+	go func() {
+		err := e.guarded(e.log, func() error { return f(ctx) })
+		e.mu.Lock()
+		h.returned = true
+		delete(e.hanging, h)
+		e.mu.Unlock()
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	grace := time.NewTimer(e.hookGrace())
+	defer grace.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-grace.C:
+	}
+	e.mu.Lock()
+	if !h.returned {
+		e.hanging[h] = true
+	}
+	e.mu.Unlock()
+	e.log.Error("user code does not return; going on without it", "what", what)
+	return fmt.Errorf("%s: %w", what, errHangs)
+}
+
+// hook is a call of somebody else's code. Its fields are guarded by the
+// Engine's mu.
+type hook struct {
+	what     string
+	returned bool
+}
+
+// hangs names the hooks that have not returned, nil if there are none.
+func (e *Engine) hangs() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var what []string
+	for h := range e.hanging {
+		what = append(what, h.what)
+	}
+	if len(what) == 0 {
+		return nil
+	}
+	slices.Sort(what)
+	return fmt.Errorf("stopped, but for what does not return: %s", strings.Join(what, "; "))
+}

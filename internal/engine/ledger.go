@@ -1,0 +1,238 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/manageddomains/md/acmeclient"
+	"github.com/manageddomains/md/internal/policy"
+	"github.com/manageddomains/md/internal/record"
+)
+
+// ledger is what is remembered, in the Store, of the limits of one account at
+// a CA. All processes obey it, also after a restart.
+type ledger struct {
+	e      *Engine
+	ca     string
+	limits acmeclient.Limits
+	log    interface{ Warn(string, ...any) }
+}
+
+func (a *attempt) ledger(ca acmeclient.CA) ledger {
+	return ledger{e: a.e, ca: ca.URL, limits: ca.Allowed(), log: a.log}
+}
+
+const (
+	// parkedFor is how long a name that a CA has paused is left alone, unless
+	// somebody asks to renew it.
+	parkedFor = 7 * 24 * time.Hour
+	// untold is for limits of which a CA does not say how long they last.
+	untold = time.Hour
+	// slotBlock is the largest number of order slots taken with one Put.
+	slotBlock = 10
+)
+
+func rate(r acmeclient.Rate) policy.Rate {
+	if r.Unlimited() {
+		return policy.Rate{}
+	}
+	return policy.Rate{Count: r.Count, Per: r.Per}
+}
+
+// open returns a *blockedError if the limits forbid to order names now. What
+// a CA has parked until somebody acts is open to who was asked to try.
+func (l ledger) open(ctx context.Context, names []string, asked bool) error {
+	now := l.e.now()
+	var worst *blockedError
+	for _, name := range append([]string{record.AccountLimit}, names...) {
+		limit, _, err := l.e.records.Limit(ctx, l.ca, record.DefaultAccount, name)
+		if err != nil {
+			return err
+		}
+		if b := l.blocks(name, limit, now, asked); b != nil && (worst == nil || b.until.After(worst.until)) {
+			worst = b
+		}
+	}
+	if worst != nil {
+		return worst
+	}
+	return nil
+}
+
+func (l ledger) blocks(name string, limit record.Limit, now time.Time, asked bool) *blockedError {
+	if now.Before(limit.Until) && limit.Until.Before(now.Add(2*parkedFor)) && !(limit.Parked && asked) {
+		why := limit.Why
+		if limit.URL != "" && !strings.Contains(why, limit.URL) {
+			why += " (" + limit.URL + ")"
+		}
+		return &blockedError{until: limit.Until, why: why, parked: limit.Parked}
+	}
+	failures := policy.Bucket{Full: limit.Failures}
+	if free := failures.Free(rate(l.limits.Failures), now); free.After(now) {
+		return &blockedError{until: free, why: fmt.Sprintf("%d failed validations of %s in %v are all that the CA allows",
+			l.limits.Failures.Count, name, l.limits.Failures.Per)}
+	}
+	return nil
+}
+
+// takeOrder takes the slot for one order. Slots are taken from the Store in
+// blocks; those that a process has not used when it ends are lost.
+func (l ledger) takeOrder(ctx context.Context) error {
+	orders := rate(l.limits.Orders)
+	if orders.Count <= 0 {
+		return nil
+	}
+	for {
+		if l.takeSlot() {
+			return nil
+		}
+		_, err, shared := l.e.slots.Do(l.ca, func() (any, error) { return nil, l.takeBlock(ctx, orders) })
+		if err != nil && !(shared && ctx.Err() == nil && errors.Is(err, context.Canceled)) {
+			return err
+		}
+	}
+}
+
+func (l ledger) takeSlot() bool {
+	l.e.mu.Lock()
+	defer l.e.mu.Unlock()
+	if l.e.free[l.ca] == 0 {
+		return false
+	}
+	l.e.free[l.ca]--
+	return true
+}
+
+func (l ledger) takeBlock(ctx context.Context, orders policy.Rate) error {
+	n := min(slotBlock, max(1, orders.Count/20))
+	var blocked *blockedError
+	err := l.change(ctx, record.AccountLimit, func(limit record.Limit) (record.Limit, bool) {
+		now := l.e.now()
+		bucket := policy.Bucket{Full: limit.Orders}
+		blocked = nil
+		if free := bucket.Free(orders, now); free.After(now) {
+			blocked = &blockedError{until: free, why: fmt.Sprintf("%d orders in %v are all that the CA allows", orders.Count, orders.Per)}
+			return limit, false
+		}
+		limit.Orders = bucket.Take(orders, n, now).Full
+		return limit, true
+	})
+	if err != nil {
+		return err
+	}
+	if blocked != nil {
+		return blocked
+	}
+	l.e.mu.Lock()
+	defer l.e.mu.Unlock()
+	l.e.free[l.ca] += n
+	return nil
+}
+
+func (l ledger) change(ctx context.Context, name string, change func(record.Limit) (record.Limit, bool)) error {
+	return l.e.records.ChangeLimit(ctx, l.ca, record.DefaultAccount, name, change)
+}
+
+// failed counts a failed validation of a name.
+func (l ledger) failed(ctx context.Context, name string) {
+	failures := rate(l.limits.Failures)
+	if failures.Count <= 0 {
+		return
+	}
+	l.warn(name, l.change(ctx, name, func(limit record.Limit) (record.Limit, bool) {
+		limit.Failures = policy.Bucket{Full: limit.Failures}.Take(failures, 1, l.e.now()).Full
+		return limit, true
+	}))
+}
+
+// heard writes down what a CA has said of its limits.
+func (l ledger) heard(ctx context.Context, err error, names []string) {
+	var p *acmeclient.Problem
+	if !errors.As(err, &p) {
+		return
+	}
+	scope := p.Scope(names)
+	var whom []string
+	switch scope.Kind {
+	case acmeclient.ScopeNone:
+		return
+	case acmeclient.ScopeAccount:
+		whom = []string{record.AccountLimit}
+	case acmeclient.ScopeName:
+		whom = scope.Names
+	}
+	now := l.e.now()
+	until := p.RetryTime(now)
+	switch {
+	case p.Paused():
+		until = now.Add(parkedFor)
+	case !until.After(now):
+		until = now.Add(untold)
+	}
+	for _, name := range whom {
+		l.warn(name, l.change(ctx, name, func(limit record.Limit) (record.Limit, bool) {
+			limit.Until, limit.Parked = until.UTC(), p.Paused()
+			limit.Why, limit.URL = bounded(p.Detail), cmp.Or(p.UnpauseURL(), p.Help)
+			return limit, true
+		}))
+	}
+}
+
+// cleared forgets what the CA has said of names, now that it has issued a
+// certificate for them.
+func (l ledger) cleared(ctx context.Context, names []string) {
+	for _, name := range names {
+		l.warn(name, l.change(ctx, name, func(limit record.Limit) (record.Limit, bool) {
+			return record.Limit{}, limit != record.Limit{}
+		}))
+	}
+}
+
+func (l ledger) warn(name string, err error) {
+	if err != nil {
+		l.log.Warn("the CA's limits could not be written down", "name", name, "error", err)
+	}
+}
+
+// takeCertificate counts a certificate for the Domain's exact names, before
+// the CA is asked to issue it, or says when the CA allows it. The Job holds
+// the count: it is written with the set-ups of the order's challenges, or
+// when the attempt ends.
+func (a *attempt) certificateAllowed() error {
+	limit := a.ca.Allowed().Certificates
+	now := a.e.now()
+	bucket := policy.Bucket{Full: a.job.Issued[a.issuedKey()]}
+	if free := bucket.Free(rate(limit), now); free.After(now) {
+		return &blockedError{until: free, why: fmt.Sprintf("%d certificates for the same names in %v are all that the CA allows",
+			limit.Count, limit.Per)}
+	}
+	return nil
+}
+
+// countCertificate counts a certificate that the CA has issued.
+func (a *attempt) countCertificate() {
+	now := a.e.now()
+	issued := make(map[string]time.Time)
+	for key, full := range a.job.Issued {
+		if full.After(now) {
+			issued[key] = full
+		}
+	}
+	key := a.issuedKey()
+	if r := rate(a.ca.Allowed().Certificates); r.Count > 0 {
+		issued[key] = policy.Bucket{Full: issued[key]}.Take(r, 1, now).Full
+	}
+	a.job.Issued = issued
+}
+
+// issuedKey names the CA and the set of names.
+func (a *attempt) issuedKey() string {
+	names := slices.Clone(a.def.Names)
+	slices.Sort(names)
+	return a.ca.URL + " " + strings.Join(names, " ")
+}

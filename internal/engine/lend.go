@@ -1,0 +1,188 @@
+package engine
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/manageddomains/md/internal/live"
+	"github.com/manageddomains/md/internal/policy"
+	"github.com/manageddomains/md/internal/record"
+)
+
+// A lender has a certificate for a name that its own Domain does not have any
+// more. Names move: between Domains, with a Domain that is renamed, split or
+// merged. Who gets a name is served with the former certificate until it has
+// one of its own.
+type lender struct {
+	creds    []*live.Credential
+	notAfter time.Time
+}
+
+// An orphan is a Set in the Store whose Domain is not declared. It is left
+// where it is: the Domain may come back.
+type orphan struct {
+	name  string
+	set   *record.Set
+	names []string // that all of its certificates cover
+}
+
+// lendLost makes d a lender for the names that it is about to lose. e.mu is
+// held.
+func (e *Engine) lendLost(d *domain, kept []string) {
+	for i, c := range d.certs {
+		if i < len(d.site.Credentials) {
+			e.lend(c, d.site.Credentials, kept)
+		}
+	}
+}
+
+// lend offers credentials for the names of one certificate that are not among
+// kept. e.mu is held.
+func (e *Engine) lend(c certificate, creds []*live.Credential, kept []string) {
+	for _, name := range c.Names {
+		if !slices.Contains(kept, name) {
+			e.lenders[name] = lender{creds: creds, notAfter: c.NotAfter}
+		}
+	}
+}
+
+// lent returns credentials that are good for name, nil if nobody has any.
+// e.mu is held.
+func (e *Engine) lent(name string) []*live.Credential {
+	_, parent, _ := strings.Cut(name, ".")
+	for _, n := range []string{name, "*." + parent} {
+		if l, ok := e.lenders[n]; ok && e.now().Before(l.notAfter) {
+			return l.creds
+		}
+	}
+	return nil
+}
+
+// findLenders looks through the Store for certificates that are good for
+// names for which a Domain has none. It does so once for all Domains, and not
+// at all if nothing is lacking.
+func (e *Engine) findLenders(ctx context.Context) {
+	e.mu.Lock()
+	var needy []*domain
+	for _, d := range e.domains {
+		if d.loaded && !d.covers(d.def.Names, e.now()) {
+			needy = append(needy, d)
+		}
+	}
+	e.mu.Unlock()
+	if len(needy) == 0 {
+		return
+	}
+	orphans := e.readOrphans(ctx)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.orphans = orphans
+	for _, d := range e.domains {
+		e.lendLost(d, d.def.Names)
+	}
+	for _, o := range orphans {
+		creds, err := e.credentials(o.set)
+		if err != nil {
+			continue
+		}
+		for _, c := range certificatesOf(o.set) {
+			e.lend(c, creds, nil)
+		}
+	}
+	for _, d := range needy {
+		e.serve(d)
+		if !d.busy && e.orphanFor(d.def.Names) != nil {
+			e.schedule(d, e.now())
+		}
+	}
+}
+
+// readOrphans reads the Sets of Domains that are not declared. Those that
+// cannot be read are of no use here.
+func (e *Engine) readOrphans(ctx context.Context) []orphan {
+	var names []string
+	for item, err := range e.cfg.Store.List(ctx, record.ActivePrefix) {
+		if err != nil {
+			e.log.Warn("looking for former certificates failed", "error", err)
+			return nil
+		}
+		names = append(names, record.ActiveName(item.Key))
+	}
+	e.mu.Lock()
+	names = slices.DeleteFunc(names, func(n string) bool { return e.domains[n] != nil })
+	e.mu.Unlock()
+	var orphans []orphan
+	for _, name := range names {
+		set, _, err := e.records.Active(ctx, name)
+		if err != nil {
+			continue
+		}
+		orphans = append(orphans, orphan{name: name, set: set, names: namesOfAll(set)})
+	}
+	return orphans
+}
+
+// namesOfAll are the names that stand in every certificate of a Set.
+func namesOfAll(set *record.Set) []string {
+	certs := certificatesOf(set)
+	if len(certs) == 0 {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(certs[0].Names), func(n string) bool {
+		return slices.ContainsFunc(certs, func(c certificate) bool { return !slices.Contains(c.Names, n) })
+	})
+}
+
+// orphanFor returns the Set of a Domain that is gone, if it covers all of
+// names: the smallest, which is most likely the same Domain under another
+// Name. e.mu is held.
+func (e *Engine) orphanFor(names []string) *record.Set {
+	var best *orphan
+	for i := range e.orphans {
+		o := &e.orphans[i]
+		all := true
+		for _, name := range names {
+			all = all && policy.Covers(o.names, name)
+		}
+		if all && (best == nil || len(o.names) < len(best.names)) {
+			best = o
+		}
+	}
+	if best == nil {
+		return nil
+	}
+	return best.set
+}
+
+// adopt gives a Domain that has nothing the Set of one that is gone, if that
+// is all it needs: it was renamed.
+func (a *attempt) adopt(ctx context.Context) error {
+	if a.active != nil || a.staged != nil {
+		return nil
+	}
+	a.e.mu.Lock()
+	set := a.e.orphanFor(a.def.Names)
+	a.e.mu.Unlock()
+	if set == nil || a.adoptable(set) != nil {
+		return nil
+	}
+	version, err := a.e.records.Adopt(ctx, a.def.Name, set)
+	if err != nil {
+		return err
+	}
+	a.active = set
+	a.log.Info("the certificates of a former Domain are used", "names", a.def.Shown)
+	a.job.Tell(a.e.now(), "adopted", "")
+	return a.e.install(a.d, set, version)
+}
+
+func (a *attempt) adoptable(set *record.Set) error {
+	for i := range set.Credentials {
+		if err := checkCredential(&set.Credentials[i], a.def.Names, a.e.now()); err != nil {
+			return err
+		}
+	}
+	return nil
+}

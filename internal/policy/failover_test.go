@@ -1,0 +1,48 @@
+package policy_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/manageddomains/md/internal/policy"
+)
+
+func TestChance(t *testing.T) {
+	cas := []string{"a", "b", "c"}
+	now := start
+	ago := func(d time.Duration) time.Time { return now.Add(-d) }
+	for _, test := range []struct {
+		name     string
+		cas      []string
+		current  string
+		trials   map[string]policy.Trial
+		left     time.Duration
+		failover int
+		want     string
+	}{
+		{"no CA where there is none", nil, "a", nil, 0, 0, ""},
+		{"the first CA at first", cas, "", nil, 0, 0, "a"},
+		{"the first CA where the current one is gone", cas, "x", nil, 0, 0, "a"},
+		{"the current CA while it works", cas, "b", nil, 30 * day, 0, "b"},
+		{"the current CA after a few failures", cas, "a", map[string]policy.Trial{"a": {Failures: 12}}, 0, 0, "a"},
+		{"the next CA after many failures", cas, "a", map[string]policy.Trial{"a": {Failures: 13}}, 0, 0, "b"},
+		{"the next CA after as many failures as wanted", cas, "a", map[string]policy.Trial{"a": {Failures: 2}}, 0, 2, "b"},
+		{"the first CA behind the last", cas, "c", map[string]policy.Trial{"c": {Failures: 13}}, 0, 0, "a"},
+		{"the only CA again and again", cas[:1], "a", map[string]policy.Trial{"a": {Failures: 99}}, 0, 0, "a"},
+		{"the current CA whatever another did", cas, "a", map[string]policy.Trial{"b": {Failures: 99}}, 0, 0, "a"},
+		{"the current CA for a quarter of the time", cas, "a", map[string]policy.Trial{"a": {Since: ago(7 * day)}}, 30 * day, 0, "a"},
+		{"the next CA when a quarter of the time is gone", cas, "a", map[string]policy.Trial{"a": {Since: ago(8 * day)}}, 30 * day, 0, "b"},
+		{"the next CA when a quarter of the time will be gone", cas, "a",
+			map[string]policy.Trial{"a": {Since: ago(day), Blocked: now.Add(7 * day)}}, 30 * day, 0, "b"},
+		{"the current CA when its limits end soon", cas, "a",
+			map[string]policy.Trial{"a": {Since: ago(day), Blocked: now.Add(6 * day)}}, 30 * day, 0, "a"},
+		{"the current CA for ever when there is no time", cas, "a", map[string]policy.Trial{"a": {Since: ago(999 * day)}}, 0, 0, "a"},
+		{"the current CA if it was not asked yet", cas, "a", map[string]policy.Trial{"a": {Blocked: now.Add(99 * day)}}, 30 * day, 0, "a"},
+	} {
+		t.Run("asks "+test.name, func(t *testing.T) {
+			if got := policy.Chance(test.cas, test.current, test.trials, test.left, test.failover, now); got != test.want {
+				t.Errorf("got %q, want %q", got, test.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,106 @@
+package record
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/manageddomains/md/store"
+)
+
+// What is kept in the archive of a Domain: the newest of each kind, and
+// nothing that has been there for long.
+const (
+	keepSets   = 10
+	keepBroken = 5
+	keepFor    = 400 * 24 * time.Hour
+)
+
+const (
+	archiveTime  = "20060102T150405Z"
+	brokenPrefix = "broken-"
+)
+
+// Former is a Set in the archive.
+type Former struct {
+	ID  string // the last component of its key
+	Set *Set
+}
+
+// Archived reads the former Sets of a Domain, newest first. Those that cannot
+// be read are left out.
+func (r *Records) Archived(ctx context.Context, name string) ([]Former, error) {
+	ids, err := r.archiveIDs(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	var list []Former
+	for _, id := range slices.Backward(ids) {
+		set, err := r.FromArchive(ctx, name, id)
+		var broken *BrokenError
+		if errors.Is(err, fs.ErrNotExist) || errors.As(err, &broken) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, Former{ID: id, Set: set})
+	}
+	return list, nil
+}
+
+// FromArchive reads one former Set of a Domain.
+func (r *Records) FromArchive(ctx context.Context, name, id string) (*Set, error) {
+	if strings.HasPrefix(id, brokenPrefix) || strings.Contains(id, "/") {
+		return nil, fmt.Errorf("%q is not a Set in the archive of %s: %w", id, name, fs.ErrNotExist)
+	}
+	set, _, err := read(ctx, r, archivePrefix(name)+id, decodeComplete)
+	return set, err
+}
+
+// Keep copies a Set into the archive of a Domain.
+func (r *Records) Keep(ctx context.Context, name string, set *Set) error {
+	return r.archive(ctx, name, set)
+}
+
+// archiveIDs lists what is in the archive of a Domain, ascending, so that the
+// oldest Sets come first.
+func (r *Records) archiveIDs(ctx context.Context, name string) ([]string, error) {
+	prefix := archivePrefix(name)
+	var ids []string
+	for item, err := range r.Store.List(ctx, prefix) {
+		if err != nil {
+			return nil, fmt.Errorf("looking into the archive of %s: %w", name, err)
+		}
+		ids = append(ids, item.Key[len(prefix):])
+	}
+	return ids, nil
+}
+
+// Prune removes from the archive of a Domain what is too old or too much.
+func (r *Records) Prune(ctx context.Context, name string, now time.Time) error {
+	ids, err := r.archiveIDs(ctx, name)
+	if err != nil {
+		return err
+	}
+	broken := slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return !strings.HasPrefix(id, brokenPrefix) })
+	sets := slices.DeleteFunc(ids, func(id string) bool { return strings.HasPrefix(id, brokenPrefix) })
+	remove := broken[:max(len(broken)-keepBroken, 0)]
+	for i, id := range sets {
+		when, _, _ := strings.Cut(id, "-")
+		t, err := time.Parse(archiveTime, when)
+		if i < len(sets)-keepSets || err == nil && now.Sub(t) > keepFor {
+			remove = append(remove, id)
+		}
+	}
+	for _, id := range remove {
+		if err := r.Store.Delete(ctx, archivePrefix(name)+id, store.Any); err != nil {
+			return fmt.Errorf("pruning the archive of %s: %w", name, err)
+		}
+	}
+	return nil
+}

@@ -1,3 +1,0 @@
-package store
-
-func passingError() error { return errSharingViolation }
