@@ -119,17 +119,23 @@ func (s *Session) newOrder(ctx context.Context, op, url string, ids []acme.Authz
 	return o, err
 }
 
-// refusesReplaces reports whether p is about the field "replaces": as RFC 9773 §5 wants it, or as CAs have done it,
-// which answered with 400, 403 and even 500 and said so only in words.
+// refusesReplaces reports whether p may be about the field "replaces". RFC 9773 §5 wants 409 alreadyReplaced, but CAs have answered
+// with 400, 403, 404 and 500, in words of their own. One more order tells; so it does not where the CA is only busy, or the account
+// or the names are the trouble.
 func (p *Problem) refusesReplaces() bool {
 	if p.is("alreadyReplaced") || p.Status == http.StatusConflict {
 		return true
 	}
-	if p.Status != http.StatusBadRequest && p.Status != http.StatusForbidden && p.Status < 500 {
-		return false
+	for _, k := range []string{"rateLimited", "accountDoesNotExist", "userActionRequired", "externalAccountRequired", "rejectedIdentifier", "unsupportedIdentifier", "caa", "dns"} {
+		if p.is(k) {
+			return false
+		}
 	}
-	detail := strings.ToLower(p.Detail)
-	return strings.Contains(detail, "replace") || strings.Contains(detail, "ari ") || strings.Contains(detail, "renewal info")
+	switch p.Status {
+	case http.StatusBadRequest, http.StatusForbidden, http.StatusNotFound, http.StatusInternalServerError:
+		return true
+	}
+	return false
 }
 
 func noProfile(op, profile string, doc *directoryDoc) *Problem {

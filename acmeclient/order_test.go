@@ -46,7 +46,7 @@ func TestNewOrderSendsWhatIsAsked(t *testing.T) {
 			if got != test.want {
 				t.Errorf("got %s, want %s", got, test.want)
 			}
-			if got, want := fmt.Sprint(*o), "{https://ca.test/order pending [a.example] [https://ca.test/authz] https://ca.test/finalize  0001-01-01 00:00:00 +0000 UTC <nil>}"; got != want {
+			if got, want := fmt.Sprint(*o), "{https://ca.test/order pending [a.example] [https://ca.test/authz] https://ca.test/finalize  0001-01-01 00:00:00 +0000 UTC <nil> false}"; got != want {
 				t.Errorf("got %s, want %s", got, want)
 			}
 		})
@@ -65,7 +65,8 @@ func TestNewOrderIsRepeatedWithoutReplacesIfThatIsRefused(t *testing.T) {
 		{"another account's certificate", 403, problemBody("unauthorized", "requester account did not request the certificate being replaced by this order"), 2},
 		{"a server that breaks on it", 500, problemBody("serverInternal", "Error finding replaced order"), 2},
 		{"a malformed certificate ID", 400, problemBody("malformed", "parsing ARI CertID failed"), 2},
-		{"something else", 403, problemBody("unauthorized", "account is deactivated"), 1},
+		{"a server that breaks on it in its own words", 500, problemBody("serverInternal", "could not find an order for the given certificate"), 2},
+		{"a name", 400, problemBody("rejectedIdentifier", "not that one"), 1},
 		{"an outage", 503, "", 1},
 		{"a limit", 429, problemBody("rateLimited", "too many replacements"), 1},
 	} {

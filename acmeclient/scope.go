@@ -113,7 +113,7 @@ var (
 // mentioned returns what in detail might be a name or network: quoted words, and others that have a dot or colon. URLs are left out:
 // one that explains the limit is not about the names of its host.
 func mentioned(detail string) []string {
-	text := detail
+	text := anyURL.ReplaceAllString(detail, " ")
 	var things []string
 	for _, q := range quoted.FindAllString(text, -1) {
 		things = append(things, strings.Trim(q, `"`))

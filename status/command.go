@@ -43,7 +43,7 @@ const (
 // own. It has the environment and directory of this process and an empty
 // standard input. What it writes is logged: lines of standard output on the
 // info level, of standard error as warnings, each cut off after 1 KiB, and
-// 16 KiB of each stream.
+// about 16 KiB of each stream.
 //
 // An exit status other than zero vetoes what can be vetoed; see ErrVeto. A
 // program that cannot be started, takes too long or is killed by a signal
@@ -172,9 +172,9 @@ func (l *lineLog) take(p []byte) (lines []string) {
 	defer l.mu.Unlock()
 	for len(p) > 0 && !l.ended {
 		part, rest, complete := bytes.Cut(p, []byte("\n"))
-		room := max(0, min(maxLine-len(l.line), l.left))
-		l.line = append(l.line, part[:min(len(part), room)]...)
-		l.left -= min(len(part), room) + 1 // one for the line's end, so that empty lines are bounded, too
+		part = part[:min(len(part), maxLine-len(l.line))]
+		l.line = append(l.line, part...)
+		l.left -= len(part) + 1 // one for the line's end, so that empty lines are bounded, too
 		p = rest
 		if complete {
 			lines = append(lines, l.complete()...)

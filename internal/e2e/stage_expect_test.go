@@ -233,7 +233,8 @@ func (s *stage) checkStatus(r *status.Domain, o option) error {
 
 // expectCA: "expect ca NAME [quiet] [certificates=2] [accounts=1] [orders=1]
 // [wrong=0] [revoked=0] [validations=3] [failed=0] [newOrder<=5]": what it
-// has seen since it exists; quiet: it was asked nothing since the last look.
+// has seen since it exists; quiet: since the last look it was asked for nothing
+// but renewal information.
 func (s *stage) expectCA(c *command) error {
 	a := s.cas[c.next()]
 	if a == nil {

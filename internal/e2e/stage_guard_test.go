@@ -34,6 +34,14 @@ func (g *guard) begin() {
 // excuse: somebody has asked for a certificate, or has destroyed one.
 func (g *guard) excuse() { g.excused = append(g.excused, time.Now()) }
 
+// destroyed: what stood at a key of the Store is gone.
+func (g *guard) destroyed(key string) {
+	g.excuse()
+	if strings.HasPrefix(key, "accounts/") {
+		g.accounts++
+	}
+}
+
 func (g *guard) killed() { g.deaths = time.Now() }
 
 // invariants are what holds at all times, whatever the script lets happen.

@@ -136,22 +136,19 @@ func (s *stage) overwrite(key, section string) error {
 		}
 		key = found[0]
 	}
-	s.guard.excuse()
+	s.guard.destroyed(key)
 	_, err := s.store.Put(context.Background(), key, []byte(value), store.Any)
 	return err
 }
 
 func (s *stage) wipe(prefix string) error {
-	s.guard.excuse()
 	if prefix == "" {
 		prefix = "/"
 	}
 	var errs []error
 	for _, key := range s.world.keys(strings.TrimPrefix(prefix, "/")) {
+		s.guard.destroyed(key)
 		errs = append(errs, s.store.Delete(context.Background(), key, store.Any))
-		if strings.HasPrefix(key, "accounts/") {
-			s.guard.accounts++
-		}
 	}
 	return errors.Join(errs...)
 }

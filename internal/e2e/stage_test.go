@@ -129,7 +129,7 @@ func (s *stage) clockCommand(c *command) error {
 // lets it pass until what is expected is so. Meanwhile the invariants are
 // checked again and again.
 func (s *stage) waitCommand(c *command) error {
-	const steps = 40
+	const steps = 20
 	if !c.has("until") {
 		d, err := parseSpan(c.next())
 		if err != nil {

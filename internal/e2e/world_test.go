@@ -17,7 +17,6 @@ import (
 
 	"github.com/manageddomains/md"
 	"github.com/manageddomains/md/acmeclient/acmetest"
-	"github.com/manageddomains/md/internal/engine"
 	"github.com/manageddomains/md/status"
 	"github.com/manageddomains/md/store"
 )
@@ -177,9 +176,6 @@ func (n *node) report(name string) status.Domain {
 	n.w.t.Fatalf("no Domain %q in the status", name)
 	return status.Domain{}
 }
-
-// knobs makes a context for tests that need other than the ordinary times.
-func knobs(k engine.Knobs) context.Context { return engine.WithKnobs(context.Background(), k) }
 
 // pipeListener is a listener in memory.
 type pipeListener struct {

@@ -84,23 +84,6 @@ func (a *attempt) noRenewalInfo(info record.RenewalInfo, said acmeclient.Renewal
 	return info
 }
 
-// withARI adds what CAs have said to the facts about certificates.
-func withARI(certs []policy.Certificate, set *record.Set, job *record.Job) []policy.Certificate {
-	if set == nil || len(job.ARI) == 0 {
-		return certs
-	}
-	for i := range certs {
-		leaf, err := set.Credentials[i].Leaf()
-		if err != nil {
-			continue
-		}
-		if id, err := acmeclient.CertID(leaf); err == nil {
-			certs[i].ARI = suggestion(job, id)
-		}
-	}
-	return certs
-}
-
 // suggestion is what a CA has said of the certificate with that ID, nil if
 // nothing.
 func suggestion(job *record.Job, id string) *policy.ARI {

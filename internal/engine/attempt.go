@@ -40,7 +40,9 @@ type attempt struct {
 	def  *Domain
 	log  *slog.Logger
 	task task
-	ca   acmeclient.CA // the one that is asked, once it is chosen
+
+	ca    acmeclient.CA // the one that is asked, once it is chosen
+	noted []string      // names of which the ledger remembers what that CA has said
 
 	active        *record.Set // as the Store has it, nil if none can be read
 	job           *record.Job
@@ -56,6 +58,10 @@ type attempt struct {
 	satisfied bool // there is nothing to do, or it is done
 	leftover  bool // staging could not be cleared
 }
+
+// errTooSoon ends an attempt that was asked for, but would spend the CA's
+// limits.
+var errTooSoon = errors.New("too soon")
 
 // errVetoed ends an attempt that a Notifier has vetoed.
 var errVetoed = errors.New("the Notifier vetoed the renewal")
@@ -87,7 +93,11 @@ func (e *Engine) attempt(ctx context.Context, d *domain, t task) error {
 		return a.conclude(ctx, fmt.Errorf("taking the lease: %w", err))
 	}
 	defer a.release(ctx, lease)
-	return a.conclude(lease.Context(), e.guarded(a.log, func() error { return a.run(lease.Context()) }))
+	err = e.guarded(a.log, func() error { return a.run(lease.Context()) })
+	if cause := context.Cause(lease.Context()); err != nil && cause != nil && !errors.Is(err, cause) {
+		err = fmt.Errorf("%w: %w", cause, err) // such as that the lease is lost
+	}
+	return a.conclude(lease.Context(), err)
 }
 
 // lease takes the Domain's lease. Who was asked waits for it; the others come
@@ -123,12 +133,14 @@ func (a *attempt) run(ctx context.Context) error {
 		}
 	}
 	a.askRenewalInfo(ctx)
-	decision := policy.Next(a.def.rules(), a.facts(), a.e.now())
+	rules := a.def.rules()
+	rules.Restless = a.e.knobs.Load().Restless
+	decision := policy.Next(rules, a.facts(), a.e.now())
 	if decision.Due() {
 		return a.renewAndRevoke(ctx, decision)
 	}
 	if a.task.renew && !a.activated {
-		return errors.New(decision.Reason)
+		return fmt.Errorf("%w: %s", errTooSoon, decision.Reason)
 	}
 	a.satisfied = a.activated || decision.Reason == ""
 	return nil
@@ -324,10 +336,15 @@ func (a *attempt) readStaged(ctx context.Context) error {
 	a.e.mu.Lock()
 	held := a.d.held
 	a.e.mu.Unlock()
-	if held != nil {
-		return a.stage(ctx, held)
+	if held == nil {
+		return nil
 	}
-	return nil
+	if a.stagedComplete() {
+		if err := a.e.records.Keep(ctx, a.def.Name, a.staged); err != nil {
+			return err
+		}
+	}
+	return a.stage(ctx, held)
 }
 
 // setAside keeps a copy of a broken value, which is then replaced.

@@ -39,10 +39,10 @@ func (a *attempt) choose(ctx context.Context) error {
 		if b := blocked[ca.URL]; b != nil { // all have been asked
 			return b
 		}
-		err := a.ledger(ca).open(ctx, a.def.Names, a.task.asked())
+		noted, err := a.ledger(ca).open(ctx, a.def.Names, a.task.asked())
 		var b *blockedError
 		if !errors.As(err, &b) {
-			a.ca = ca
+			a.ca, a.noted = ca, noted
 			return err
 		}
 		blocked[ca.URL] = b

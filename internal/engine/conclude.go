@@ -21,6 +21,7 @@ const (
 	interrupted                // by us: it counts as nothing, and goes on later
 	waiting                    // for a time that the CA has named
 	vetoed                     // by the Notifier
+	refused                    // what was asked for is not done; nothing has changed
 	failed
 )
 
@@ -30,6 +31,8 @@ func outcomeOf(ctx context.Context, err error) outcome {
 		return succeeded
 	case errors.Is(err, status.ErrVeto):
 		return vetoed
+	case errors.Is(err, errTooSoon):
+		return refused
 	case errors.Is(ctx.Err(), context.Canceled): // the end of Run, or of the lease
 		return interrupted
 	case errors.Is(err, acmeclient.ErrWait), errors.As(err, new(*blockedError)):
@@ -49,9 +52,12 @@ func (a *attempt) conclude(ctx context.Context, err error) error {
 	if result == waiting && a.job.Waits >= maxWaits {
 		result = failed
 	}
-	// What has happened is written down even if ctx has ended.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.e.hookGrace())
+	// What has happened is written down, and told, even if ctx has ended.
+	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.e.hookGrace())
 	defer cancel()
+	if ctx.Err() != nil {
+		ctx = late
+	}
 	now := a.e.now()
 	if result == failed || result == succeeded && a.satisfied {
 		a.job.For = a.def.fingerprint(a.e.cfg.AcceptTerms)
@@ -65,7 +71,7 @@ func (a *attempt) conclude(ctx context.Context, err error) error {
 		a.wait(err)
 	}
 	a.showWaiting()
-	a.saveJob(ctx)
+	a.saveJob(late)
 	a.tellAll(ctx, result, err)
 	a.saveJob(ctx)
 	a.e.lookAgain(a.d, a.nextLook(result, now))
@@ -150,7 +156,7 @@ func (a *attempt) fail(ctx context.Context, err error, now time.Time) {
 	if errors.Is(err, errPanic) {
 		j.Panics++
 	}
-	f := policy.Failure{RetryAt: retryAt(err), Left: a.left(now)}
+	f := policy.Failure{RetryAt: retryAt(err, now), Left: a.left(now)}
 	count := j.Errors
 	var p *acmeclient.Problem
 	if errors.As(err, &p) {
@@ -159,7 +165,7 @@ func (a *attempt) fail(ctx context.Context, err error, now time.Time) {
 	}
 	if a.ca.URL != "" {
 		a.ledger(a.ca).heard(ctx, err, a.def.Names)
-		if p == nil || !p.AboutName() {
+		if p != nil && !p.AboutName() || errors.Is(err, errBadCertificate) { // the CA's own fault
 			t := j.Trials[a.ca.URL]
 			t.Failures++
 			j.Trials[a.ca.URL] = t
@@ -180,7 +186,7 @@ func (a *attempt) wait(err error) {
 		a.job.LastError, a.job.Permanent = bounded(err.Error()), blocked.parked
 	} else {
 		a.job.Waits++
-		a.job.NextRun = retryAt(err).UTC()
+		a.job.NextRun = retryAt(err, a.e.now()).UTC()
 	}
 	a.log.Info("waiting for the CA", "until", a.job.NextRun, "why", err)
 }
@@ -201,10 +207,10 @@ func (a *attempt) showWaiting() {
 }
 
 // retryAt is when the CA wants to hear from us again, zero if it did not say.
-func retryAt(err error) time.Time {
+func retryAt(err error, now time.Time) time.Time {
 	var p *acmeclient.Problem
 	if errors.As(err, &p) {
-		return p.RetryAt
+		return p.RetryTime(now)
 	}
 	return time.Time{}
 }

@@ -209,6 +209,8 @@ type Knobs struct {
 	HookGrace time.Duration
 	// NewKey makes certificate and account keys.
 	NewKey func(ctx context.Context, t acmeclient.KeyType) (crypto.Signer, error)
+	// Restless lets Renew order again at once.
+	Restless bool
 }
 
 type knobsKey struct{}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/x509"
@@ -51,6 +52,9 @@ func (is *acmeIssuer) issue(ctx context.Context, t acmeclient.KeyType) (record.C
 	}
 	return is.complete(ctx, cred, order)
 }
+
+// errBadCertificate marks what a CA has issued, but nobody can use.
+var errBadCertificate = errors.New("the certificate cannot be used")
 
 // errSpent marks an order that can lead nowhere.
 var errSpent = errors.New("the order is spent")
@@ -207,12 +211,31 @@ func (is *acmeIssuer) accept(ctx context.Context, cred record.Credential, order 
 	}
 	err := checkCredential(&cred, is.def.Names, now)
 	if err == nil {
+		is.ledger(is.ca).cleared(ctx, is.noted)
 		is.log.Info("certificate obtained", "certificate", order.Certificate, "key", cred.KeyType)
 		return cred, nil
 	}
-	err = fmt.Errorf("the certificate at %s cannot be used: %w", order.Certificate, err)
-	bad := &record.Set{Credentials: []record.Credential{cred}}
-	return cred, is.dropStaged(ctx, bad, err)
+	err = fmt.Errorf("%w, at %s: %w", errBadCertificate, order.Certificate, err)
+	return cred, is.dropBad(ctx, &record.Set{Credentials: []record.Credential{cred}}, err)
+}
+
+// dropBad keeps a bad credential in the archive, and takes it out of staging.
+// What stands beside it there stays.
+func (is *acmeIssuer) dropBad(ctx context.Context, bad *record.Set, why error) error {
+	rest := new(record.Set)
+	for _, c := range is.staged.Credentials {
+		if c.KeyType != bad.Credentials[0].KeyType {
+			rest.Credentials = append(rest.Credentials, c)
+		}
+	}
+	if len(rest.Credentials) == 0 {
+		return is.dropStaged(ctx, bad, why)
+	}
+	is.log.Warn("a certificate is dropped", "error", why)
+	if err := is.e.records.Keep(ctx, is.def.Name, bad); err != nil {
+		return err
+	}
+	return cmp.Or(is.stage(ctx, rest), why)
 }
 
 // checkCredential checks that a credential is good for names.

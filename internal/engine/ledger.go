@@ -45,23 +45,27 @@ func rate(r acmeclient.Rate) policy.Rate {
 }
 
 // open returns a *blockedError if the limits forbid to order names now. What
-// a CA has parked until somebody acts is open to who was asked to try.
-func (l ledger) open(ctx context.Context, names []string, asked bool) error {
+// a CA has parked until somebody acts is open to who was asked to try. Noted
+// are the names of which something is remembered.
+func (l ledger) open(ctx context.Context, names []string, asked bool) (noted []string, err error) {
 	now := l.e.now()
 	var worst *blockedError
 	for _, name := range append([]string{record.AccountLimit}, names...) {
 		limit, _, err := l.e.records.Limit(ctx, l.ca, record.DefaultAccount, name)
 		if err != nil {
-			return err
+			return nil, err
+		}
+		if !limit.Until.IsZero() {
+			noted = append(noted, name)
 		}
 		if b := l.blocks(name, limit, now, asked); b != nil && (worst == nil || b.until.After(worst.until)) {
 			worst = b
 		}
 	}
 	if worst != nil {
-		return worst
+		return noted, worst
 	}
-	return nil
+	return noted, nil
 }
 
 func (l ledger) blocks(name string, limit record.Limit, now time.Time, asked bool) *blockedError {
@@ -184,11 +188,12 @@ func (l ledger) heard(ctx context.Context, err error, names []string) {
 }
 
 // cleared forgets what the CA has said of names, now that it has issued a
-// certificate for them.
+// certificate for them. What was counted stays counted.
 func (l ledger) cleared(ctx context.Context, names []string) {
 	for _, name := range names {
 		l.warn(name, l.change(ctx, name, func(limit record.Limit) (record.Limit, bool) {
-			return record.Limit{}, limit != record.Limit{}
+			kept := record.Limit{Orders: limit.Orders, Failures: limit.Failures}
+			return kept, kept != limit
 		}))
 	}
 }

@@ -44,7 +44,7 @@ func TestMain(m *testing.M) {
 
 // leases returns a context with which leases last as long as that.
 func leases(ctx context.Context, ttl time.Duration) context.Context {
-	return engine.WithKnobs(ctx, engine.Knobs{LeaseTTL: ttl})
+	return engine.WithKnobs(ctx, engine.Knobs{LeaseTTL: ttl, Restless: true})
 }
 
 // manager makes the Manager of a child.
@@ -54,7 +54,7 @@ func (o *childOrder) manager(roots *x509.CertPool, log *slog.Logger) *md.Manager
 			{Names: []string{"example.test", "www.example.test"}},
 			{Names: []string{"other.test"}},
 		},
-		Default:     md.Domain{CAs: []md.CA{{Name: "local", URL: o.CA, Roots: roots}}},
+		Default:     md.Domain{CAs: []md.CA{{Name: "local", URL: o.CA, Roots: roots, Limits: unlimited()}}},
 		AcceptTerms: true,
 		Store:       store.NewDir(o.Dir),
 		Logger:      log,

@@ -130,7 +130,7 @@ func renewAgain(t *testing.T, p *place, m *md.Manager, roots *x509.CertPool) {
 	for domain := range m.Status() {
 		name := domain.Certificates[0].Names[0]
 		before := p.connect(t, name, roots)
-		if err := m.Renew(t.Context(), domain.Name); err != nil {
+		if err := m.Renew(restless(t.Context()), domain.Name); err != nil {
 			t.Fatalf("Renew(%s): %v", domain.Name, err)
 		}
 		if after := p.connect(t, name, roots); after.Equal(before) {

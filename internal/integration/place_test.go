@@ -17,7 +17,9 @@ import (
 	"time"
 
 	"github.com/manageddomains/md"
+	"github.com/manageddomains/md/acmeclient"
 	"github.com/manageddomains/md/examples/localca"
+	"github.com/manageddomains/md/internal/engine"
 )
 
 // listen opens a port of loopback that the kernel chooses.
@@ -200,7 +202,7 @@ func (p *place) get(tb testing.TB, name string, roots *x509.CertPool) string {
 
 // at names ca as a Manager wants it.
 func at(ca *localca.CA) []md.CA {
-	return []md.CA{{Name: "local", URL: ca.DirectoryURL(), Roots: ca.TLSRoots()}}
+	return []md.CA{{Name: "local", URL: ca.DirectoryURL(), Roots: ca.TLSRoots(), Limits: unlimited()}}
 }
 
 // manyNames makes n different names.
@@ -215,4 +217,15 @@ func manyNames(n int) []string {
 // logged returns a Logger that writes to the test's log.
 func logged(tb testing.TB) *slog.Logger {
 	return slog.New(slog.NewTextHandler(tb.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+// unlimited is for tests that renew more often than a CA would like.
+func unlimited() acmeclient.Limits {
+	none := acmeclient.Rate{Count: -1}
+	return acmeclient.Limits{Orders: none, Failures: none, Certificates: none}
+}
+
+// restless lets Renew order at once what has just been issued.
+func restless(ctx context.Context) context.Context {
+	return engine.WithKnobs(ctx, engine.Knobs{Restless: true})
 }

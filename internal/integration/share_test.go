@@ -24,7 +24,7 @@ func TestTwoManagersShareADirectory(t *testing.T) {
 			ready(t, serving)
 			before := k.serial(t)
 
-			if err := ordering.Renew(t.Context(), "example.test"); err != nil {
+			if err := ordering.Renew(restless(t.Context()), "example.test"); err != nil {
 				t.Fatalf("Renew: %v", err)
 			}
 			waitFor(t, func() bool { return k.serial(t) != before })
