@@ -156,7 +156,9 @@ func (a *attempt) fail(ctx context.Context, err error, now time.Time) {
 	if errors.Is(err, errPanic) {
 		j.Panics++
 	}
-	f := policy.Failure{RetryAt: retryAt(err, now), Left: a.left(now)}
+	f := policy.Failure{
+		RetryAt: retryAt(err, now), Left: a.left(now), Costly: errors.Is(err, errBadCertificate),
+	}
 	count := j.Errors
 	var p *acmeclient.Problem
 	if errors.As(err, &p) {

@@ -12,6 +12,8 @@ const (
 	// MaxRetryDelay is the longest delay of our own, and that after a
 	// permanent problem.
 	MaxRetryDelay = 24 * time.Hour
+	// costlyDelay is the base after a certificate that cannot be used.
+	costlyDelay = time.Hour
 	// longestWait is the longest delay that a CA is given: its limits refill
 	// within a week.
 	longestWait = 7 * 24 * time.Hour
@@ -65,6 +67,9 @@ type Failure struct {
 	Permanent bool
 	// RetryAt is when the CA wants to hear from us again; zero: it did not say.
 	RetryAt time.Time
+	// Costly: the attempt has spent a certificate that cannot be used. There
+	// are few of them in a CA's limits.
+	Costly bool
 	// Left is what is left of the life of the certificates in use; zero: there
 	// are none, or they have expired.
 	Left time.Duration
@@ -73,6 +78,9 @@ type Failure struct {
 // Retry is when the next attempt may be made after errors failures in a row.
 // What the CA has asked for is obeyed, up to a week.
 func Retry(f Failure, base time.Duration, errors int, now time.Time, jitter float64) time.Time {
+	if f.Costly {
+		base = max(base, costlyDelay)
+	}
 	delay := Backoff(base, errors, jitter)
 	if f.Left > 0 { // there must be time for some attempts more
 		delay = min(delay, max(f.Left/10, Backoff(base, 1, jitter)))
