@@ -31,16 +31,23 @@ func cleanDomain(d Domain, withLog bool) Domain {
 	d.State = State(clean(string(d.State)))
 	d.Reason = clean(d.Reason)
 	d.CA = clean(d.CA)
-	d.Certificates = slices.Clone(d.Certificates)
-	for i := range d.Certificates {
-		d.Certificates[i] = cleanCertificate(d.Certificates[i])
-	}
+	d.Certificates = cleanCertificates(d.Certificates)
+	d.Staged = cleanCertificates(d.Staged)
+	d.ExplanationURL = clean(d.ExplanationURL)
 	d.RenewAt = utc(d.RenewAt)
 	if d.Renewal != nil {
 		r := cleanRenewal(*d.Renewal, withLog)
 		d.Renewal = &r
 	}
 	return d
+}
+
+func cleanCertificates(certs []Certificate) []Certificate {
+	certs = slices.Clone(certs)
+	for i := range certs {
+		certs[i] = cleanCertificate(certs[i])
+	}
+	return certs
 }
 
 func cleanCertificate(c Certificate) Certificate {

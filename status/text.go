@@ -3,6 +3,7 @@ package status
 import (
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -83,8 +84,12 @@ func writeDetails(w io.Writer, d Domain) error {
 	fact("names", strings.Join(d.Names, " "))
 	fact("ca", d.CA)
 	for _, c := range d.Certificates {
-		writeCertificate(fact, c)
+		writeCertificate(fact, "certificate", c)
 	}
+	for _, c := range d.Staged {
+		writeCertificate(fact, "staged", c)
+	}
+	fact("explanation", d.ExplanationURL)
 	if !d.RenewAt.IsZero() {
 		fact("renew-at", moment(d.RenewAt))
 	}
@@ -95,8 +100,8 @@ func writeDetails(w io.Writer, d Domain) error {
 	return err
 }
 
-func writeCertificate(fact func(word, value string), c Certificate) {
-	fact("certificate", c.KeyType+" "+c.Serial)
+func writeCertificate(fact func(word, value string), what string, c Certificate) {
+	fact(what, c.KeyType+" "+c.Serial)
 	fact("  valid", moment(c.NotBefore)+" to "+moment(c.NotAfter))
 	fact("  names", strings.Join(c.Names, " "))
 	fact("  issuer", c.Issuer)
@@ -112,6 +117,9 @@ func writeRenewal(fact func(word, value string), r Renewal) {
 	fact("activity", short(r.Activity))
 	if r.Attempts > 0 {
 		fact("attempts", fmt.Sprintf("%d failed in a row", r.Attempts))
+	}
+	if r.Panics > 0 {
+		fact("panics", strconv.Itoa(r.Panics))
 	}
 	fact("error", short(r.LastError))
 	fact("problem", r.LastProblem)

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"net/http"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -68,19 +67,42 @@ type roundTripper func(r *http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// In these tests nodes look at a Domain every few minutes, so that it does
+// In these tests nodes look at a Domain every hour or so, so that it does
 // not take long until what is left over is cleaned up.
 const (
-	lookEvery = 4 * time.Minute
+	lookEvery = time.Hour
 	aWhile    = 2 * lookEvery
 )
 
-// endure runs a first order with one operation broken, and returns how many
+// An ordeal is work of a node of which every operation is broken in turn.
+type ordeal struct {
+	domain md.Domain
+	manage func(m *md.Manager) // sets more fields, if need be
+	// before is what a sound node does first, and leaves in the Store.
+	before func(w *world, start func() *node)
+	certs  int // that are issued in the end, by all CAs
+}
+
+// endure runs an ordeal with one operation broken, and returns how many
 // operations of each kind there were.
-func endure(t *testing.T, domain md.Domain, b breakage) (storeOps, caOps int) {
+func (o ordeal) endure(t *testing.T, b breakage) (storeOps, caOps int) {
 	w := newWorld(t)
+	sound := func() *node {
+		m := w.manager(o.domain)
+		m.CheckInterval = lookEvery
+		if o.manage != nil {
+			o.manage(m)
+		}
+		return w.start(m)
+	}
+	if o.before != nil {
+		o.before(w, sound)
+	}
+	former := w.activeHash(o.domain.Names[0])
+
 	line := newLifeline()
-	faulty := &storetest.Faulty{Store: w.store, Fault: func(op storetest.Op) storetest.Fault {
+	faulty := &storetest.Faulty{Store: w.store}
+	faulty.Fault = func(op storetest.Op) storetest.Fault {
 		switch {
 		case line.cut.Load():
 			return storetest.FaultBefore
@@ -94,11 +116,11 @@ func endure(t *testing.T, domain md.Domain, b breakage) (storeOps, caOps int) {
 			return storetest.FaultAfter
 		}
 		return storetest.FaultBefore
-	}}
+	}
 	var requests atomic.Int64
-	w.ca.Fault = func(op acmetest.Op) acmetest.Fault {
-		requests.Add(1)
-		if b.where != "CA" || op.N != b.n {
+	decided := w.ca.Fault
+	count := func(acmetest.Op) acmetest.Fault {
+		if n := int(requests.Add(1)); b.where != "CA" || n != b.n {
 			return acmetest.FaultNone
 		}
 		if b.crash {
@@ -109,61 +131,92 @@ func endure(t *testing.T, domain md.Domain, b breakage) (storeOps, caOps int) {
 		}
 		return acmetest.FaultBefore
 	}
-	m := w.manager(domain)
-	m.Store, m.HTTPClient, m.CheckInterval = faulty, line.client(w.ca.Client()), lookEvery
+	w.second.Fault = count
+	if w.ca.Fault = count; decided != nil {
+		w.ca.Fault = decided
+	}
+	m := w.manager(o.domain)
+	m.CheckInterval = lookEvery
+	if o.manage != nil {
+		o.manage(m)
+	}
+	m.Store, m.HTTPClient = faulty, line.client(m.HTTPClient)
 	n := w.start(m)
-	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
-	defer cancel()
-	ready := make(chan error, 1)
-	go func() { ready <- n.m.Ready(ctx) }()
-	select {
-	case err := <-ready:
-		if err != nil {
-			t.Fatalf("not ready after an hour: %v", err)
+	if !w.changes(o.domain.Names[0], former, line.dead) {
+		n.stopped()
+		line.sever()
+		n = sound()
+		if !w.changes(o.domain.Names[0], former, nil) {
+			t.Errorf("it did not come to an end within two weeks")
 		}
-		time.Sleep(aWhile) // what is left over is cleaned up
-		n.stopped()
-	case <-line.dead:
-		n.stopped()
-		cancel()
-		<-ready
 	}
 	storeOps, caOps = faulty.Count(), int(requests.Load())
-	if line.cut.Load() {
-		m := w.manager(domain)
-		m.CheckInterval = lookEvery
-		n = w.start(m)
-		n.ready(time.Hour)
-		time.Sleep(aWhile)
-		n.stopped()
-	}
-	w.checkFirstOrder(domain)
+	time.Sleep(aWhile) // what is left over is cleaned up
+	n.stopped()
+	w.checkEnd(o, former)
 	return storeOps, caOps
 }
 
-// checkFirstOrder checks what must hold when a first order has ended, however
-// it got there.
-func (w *world) checkFirstOrder(domain md.Domain) {
+// activeHash names the active Set of a Domain, "" if there is none.
+func (w *world) activeHash(name string) string {
+	set, _, err := (&record.Records{Store: w.store}).Active(context.Background(), name)
+	if err != nil {
+		return ""
+	}
+	hash, err := set.Hash()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return hash
+}
+
+// changes waits until another Set is active than former, and reports whether
+// that was before dead.
+func (w *world) changes(name, former string, dead <-chan struct{}) bool {
+	pause := time.Second
+	for end := time.Now().Add(14 * day); time.Now().Before(end); {
+		select {
+		case <-dead:
+			return false
+		case <-time.After(pause):
+		}
+		pause = min(2*pause, time.Hour)
+		if hash := w.activeHash(name); hash != "" && hash != former {
+			return true
+		}
+	}
+	return false
+}
+
+// checkEnd checks what must hold at the end of an ordeal, however it got
+// there.
+func (w *world) checkEnd(o ordeal, former string) {
 	t := w.t
 	t.Helper()
-	if got := len(w.ca.Accounts()); got != 1 {
-		t.Errorf("%d accounts were registered, want 1", got)
+	issued := slices.Concat(w.ca.Certificates(), w.second.Certificates())
+	if len(issued) != o.certs {
+		t.Errorf("%d certificates were issued, want %d", len(issued), o.certs)
 	}
-	if got := len(w.ca.Certificates()); got != 1 {
-		t.Errorf("%d certificates were issued, want 1", got)
+	for _, ca := range []*acmetest.CA{w.ca, &w.second} {
+		if got := len(ca.Accounts()); got > 1 {
+			t.Errorf("%d accounts were registered at one CA", got)
+		}
 	}
 	records := &record.Records{Store: w.store}
 	ctx := context.Background()
-	name := domain.Names[0]
+	name := o.domain.Names[0]
 	active, _, err := records.Active(ctx, name)
 	if err != nil {
 		t.Fatalf("the active Set: %v", err)
 	}
-	issued := slices.ContainsFunc(w.ca.Certificates(), func(c acmetest.Certificate) bool {
+	known := slices.ContainsFunc(issued, func(c acmetest.Certificate) bool {
 		return slices.Equal(c.DER, active.Credentials[0].Chain[0])
 	})
-	if !issued {
+	if !known {
 		t.Errorf("the active certificate is not one that the CA knows")
+	}
+	if archive := w.keys("archive/" + name + "/"); (former != "") != (len(archive) == 1) {
+		t.Errorf("the archive has %v, want the former Set and nothing else", archive)
 	}
 	if _, _, err := records.Staged(ctx, name); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("reading staging: got error %v, want that there is nothing", err)
@@ -172,44 +225,70 @@ func (w *world) checkFirstOrder(domain md.Domain) {
 	if err == nil && len(job.SetUps) > 0 {
 		t.Errorf("the job still records set-ups: %+v", job.SetUps)
 	}
-	for item, err := range w.store.List(ctx, "") {
-		if err != nil {
-			t.Fatal(err)
-		}
-		if strings.HasPrefix(item.Key, "challenges/") {
-			t.Errorf("a challenge's answer is left behind: %s", item.Key)
-		}
+	if left := w.keys("challenges/"); len(left) > 0 {
+		t.Errorf("challenges' answers are left behind: %v", left)
 	}
 }
 
-// TestFirstOrderWithEachOperationBroken breaks every operation of a first
-// order, before and after its effect, with and without a crash.
-func TestFirstOrderWithEachOperationBroken(t *testing.T) {
-	domains := map[string]md.Domain{
-		"tls-alpn-01": {Names: []string{"example.com", "www.example.com"}},
-		"http-01":     {Names: []string{"example.com"}, Challengers: []md.Challenger{&md.HTTP01{}}},
+// ordeals are what is tried with each operation broken.
+func ordeals() map[string]ordeal {
+	names := []string{"example.com", "www.example.com"}
+	first := func(w *world, start func() *node) {
+		n := start()
+		n.ready(time.Minute)
+		time.Sleep(time.Minute)
+		n.stopped()
+		time.Sleep(time.Until(w.ca.Certificates()[0].Leaf.NotBefore.Add(60*day - time.Minute)))
 	}
-	for kind, domain := range domains {
-		t.Run(kind, func(t *testing.T) {
+	return map[string]ordeal{
+		"first order by tls-alpn-01": {domain: md.Domain{Names: names}, certs: 1},
+		"first order by http-01": {
+			domain: md.Domain{Names: names[:1], Challengers: []md.Challenger{&md.HTTP01{}}}, certs: 1,
+		},
+		"renewal": {domain: md.Domain{Names: names}, before: first, certs: 2},
+		"failover": {
+			domain: md.Domain{Names: names[:1], CAs: []md.CA{{URL: "https://acme.test/directory"}, {URL: secondURL + "/directory"}}},
+			manage: func(m *md.Manager) { m.RetryFailover = 2 },
+			before: func(w *world, start func() *node) {
+				first(w, start)
+				w.ca.Fault = func(acmetest.Op) acmetest.Fault { return acmetest.Fault500 }
+			},
+			certs: 2,
+		},
+		"delayed activation": {
+			domain: md.Domain{Names: names[:1], ActivationDelay: 3 * day}, before: first, certs: 2,
+		},
+	}
+}
+
+// TestEachOperationBroken breaks every operation of an ordeal, before and
+// after its effect, with and without a crash.
+func TestEachOperationBroken(t *testing.T) {
+	for name, o := range ordeals() {
+		t.Run(name, func(t *testing.T) {
 			var storeOps, caOps int
-			synctest.Test(t, func(t *testing.T) { storeOps, caOps = endure(t, domain, breakage{}) })
+			synctest.Test(t, func(t *testing.T) { storeOps, caOps = o.endure(t, breakage{}) })
 			t.Logf("%d operations of the Store, %d of the CA", storeOps, caOps)
-			var all []breakage
+			if testing.Short() {
+				t.Skip("the breakages are left out with -short")
+			}
+			const most = 80 // what comes behind is the quiet life
 			for _, crash := range []bool{false, true} {
 				for _, after := range []bool{false, true} {
-					for n := 1; n <= storeOps; n++ {
-						all = append(all, breakage{"store", n, after, crash})
+					for n := 1; n <= min(storeOps, most); n++ {
+						o.breaks(t, breakage{"store", n, after, crash})
 					}
-					for n := 1; n <= caOps; n++ {
-						all = append(all, breakage{"CA", n, after, crash})
+					for n := 1; n <= min(caOps, most); n++ {
+						o.breaks(t, breakage{"CA", n, after, crash})
 					}
 				}
 			}
-			for _, b := range all {
-				t.Run(b.String(), func(t *testing.T) {
-					synctest.Test(t, func(t *testing.T) { endure(t, domain, b) })
-				})
-			}
 		})
 	}
+}
+
+func (o ordeal) breaks(t *testing.T, b breakage) {
+	t.Run(b.String(), func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) { o.endure(t, b) })
+	})
 }

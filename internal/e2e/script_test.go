@@ -207,6 +207,15 @@ func (c *command) span(name string) (time.Duration, error) {
 	return parseSpan(value)
 }
 
+// count takes the option name=number, 0 if it is not there.
+func (c *command) count(name string) (int, error) {
+	value := c.option(name)
+	if value == "" {
+		return 0, nil
+	}
+	return strconv.Atoi(value)
+}
+
 // times takes the option times=n; many stands for a missing one.
 func (c *command) times() (int, error) {
 	const many = 1 << 30

@@ -21,12 +21,12 @@ type authority struct {
 	asked int // requests up to the last look
 
 	mu       sync.Mutex // guards what follows
-	troubles []*trouble
+	troubles []*hitch
 	refused  map[string]string // names and why
 }
 
-// trouble is a fault that meets the next so many requests of a kind.
-type trouble struct {
+// hitch is a fault that meets the next so many requests of a kind.
+type hitch struct {
 	kind  string // "any": all kinds
 	about string // a name that the request must be about; empty: any
 	fault acmetest.Fault
@@ -113,6 +113,11 @@ func (s *stage) newCA(name string) *authority {
 	a := &authority{name: name, refused: make(map[string]string)}
 	a.CA = &acmetest.CA{BaseURL: "https://" + name + ".test", Dial: s.dial, LookupTXT: s.zone.lookup}
 	a.CA.Fault, a.CA.Policy, a.CA.Leaf = a.fault, a.policy, s.shiftDates
+	a.CA.Limits = acmetest.Limits{ // Let's Encrypt's
+		Orders:       acmetest.Rate{Count: 300, Per: 3 * time.Hour},
+		Failures:     acmetest.Rate{Count: 5, Per: time.Hour},
+		Certificates: acmetest.Rate{Count: 5, Per: 7 * day},
+	}
 	s.cas[name], s.caNames = a, append(s.caNames, name)
 	return a
 }
@@ -132,8 +137,8 @@ func (a *authority) set(c *command) error {
 			a.Challenges = strings.Split(c.option("challenges"), ",")
 		case "reuse-authz":
 			a.AuthzReuse, err = strconv.ParseFloat(c.option("reuse-authz"), 64)
-		case "seed":
-			a.Seed, err = strconv.ParseUint(c.option("seed"), 10, 64)
+		case "pause-after":
+			a.PauseAfter, err = strconv.Atoi(c.option("pause-after"))
 		}
 		errs = append(errs, err)
 	}
@@ -181,12 +186,13 @@ var caVerbs = map[string]func(s *stage, a *authority, c *command) error{
 		s.guard.excuse()
 		return a.Revoke(leaf.Leaf, 1)
 	},
+	"unpauses":     func(_ *stage, a *authority, c *command) error { a.Unpause("", c.next()); return nil },
 	"renewal-info": func(s *stage, a *authority, c *command) error { return s.setRenewalInfo(a, c) },
 }
 
 // addTrouble: "ca one fault KIND FAULT [times=N] [about=NAME] [retry=5h] [form=date]".
 func (a *authority) addTrouble(c *command) error {
-	t := &trouble{kind: c.next(), about: c.option("about")}
+	t := &hitch{kind: c.next(), about: c.option("about")}
 	word := c.next()
 	fault, ok := faultWords[word]
 	if !ok {
@@ -259,12 +265,13 @@ func (s *stage) caClient() *http.Client {
 	})}
 }
 
-// setRenewalInfo: "ca one renewal-info NAME|all start=-2d end=-1d
+// setRenewalInfo: "ca one renewal-info NAME|all window=-2d..-1d
 // [explanation=URL] [retry=6h]" is what the CA says from then on about the
 // newest certificate for a name, or about all of them.
 func (s *stage) setRenewalInfo(a *authority, c *command) error {
-	start, err1 := c.span("start")
-	end, err2 := c.span("end")
+	from, to, _ := strings.Cut(c.option("window"), "..")
+	start, err1 := parseSpan(from)
+	end, err2 := parseSpan(to)
 	retry, err3 := c.span("retry")
 	info := acmetest.RenewalInfo{
 		Start: s.wall().Add(start), End: s.wall().Add(end), ExplanationURL: c.option("explanation"), RetryAfter: retry,

@@ -110,12 +110,14 @@ func (s *stage) state(seen sight, err error) string {
 
 // expectServed: "expect served NAME valid|fallback|expired|none [new|same]
 // [by=one] [key=RSA-2048] [on=a]". New and same compare with the certificate
-// that the script saw for the name before.
+// that the script saw for the name before; label=X remembers one, and is=X
+// compares with what was remembered.
 func (s *stage) expectServed(c *command) error {
 	name := c.next()
 	want := c.oneOf("valid", "fallback", "expired", "none")
 	change := c.oneOf("new", "same")
 	by, key := c.option("by"), c.option("key")
+	label, is := c.option("label"), c.option("is")
 	if want == "" {
 		want = "valid"
 	}
@@ -136,12 +138,16 @@ func (s *stage) expectServed(c *command) error {
 			continue // it is none that could be remembered
 		}
 		serial = seen.leaf.SerialNumber.String()
-		if is := serial == s.seen[name+key]; change == "new" && is || change == "same" && !is {
+		if same := serial == s.seen[name+key]; change == "new" && same || change == "same" && !same {
 			return fmt.Errorf("node %s: the certificate for %s is not %s", m.name, name, change)
+		}
+		if is != "" && serial != s.seen["label "+is] {
+			return fmt.Errorf("node %s: the certificate for %s is not the one that was called %s", m.name, name, is)
 		}
 	}
 	if serial != "" {
 		s.seen[name+key] = serial
+		s.seen["label "+label] = serial
 	}
 	return nil
 }
@@ -205,6 +211,10 @@ func (s *stage) checkStatus(r *status.Domain, o option) error {
 	switch o.name {
 	case "attempts":
 		return o.holds(renewal.Attempts)
+	case "panics":
+		return o.holds(renewal.Panics)
+	case "staged":
+		return o.holds(len(r.Staged))
 	case "certificates":
 		return o.holds(len(r.Certificates))
 	case "ca":
@@ -218,6 +228,8 @@ func (s *stage) checkStatus(r *status.Domain, o option) error {
 		text = renewal.LastProblem
 	case "reason":
 		text = r.Reason
+	case "explanation":
+		text = r.ExplanationURL
 	case "log":
 		for _, l := range renewal.Log {
 			text += l.What + ": " + l.Detail + "\n"
@@ -276,6 +288,8 @@ func (a *authority) count(what string) int {
 		return len(a.Validations())
 	case "failed":
 		return len(slices.DeleteFunc(a.Validations(), func(v acmetest.Validation) bool { return v.Problem == "" }))
+	case "refused":
+		return len(a.Refused())
 	case "http-01", "tls-alpn-01", "dns-01":
 		return len(slices.DeleteFunc(a.Validations(), func(v acmetest.Validation) bool { return v.Problem != "" || v.Type != what }))
 	}

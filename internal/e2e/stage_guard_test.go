@@ -46,9 +46,22 @@ func (g *guard) killed() { g.deaths = time.Now() }
 
 // invariants are what holds at all times, whatever the script lets happen.
 func (s *stage) invariants() error {
-	for _, check := range []func() error{s.noAccountTwice, s.noCertificateTooSoon, s.noKeyTwice, s.bestIsServed, s.challengesAreCleanedUp, s.nothingSecretIsLogged} {
+	for _, check := range []func() error{
+		s.noHotLoop, s.noAccountTwice, s.noLimitMet, s.noCertificateTooSoon, s.noKeyTwice,
+		s.bestIsServed, s.challengesAreCleanedUp, s.nothingSecretIsLogged,
+	} {
 		if err := check(); err != nil {
 			return fmt.Errorf("invariant: %w", err)
+		}
+	}
+	return nil
+}
+
+// noHotLoop: nobody works without a pause.
+func (s *stage) noHotLoop() error {
+	for _, m := range s.members {
+		if m.link.wasHot() {
+			return fmt.Errorf("node %s used the Store without a pause", m.name)
 		}
 	}
 	return nil
@@ -68,10 +81,28 @@ func (s *stage) noAccountTwice() error {
 	return nil
 }
 
+// noLimitMet: no order is refused because of a CA's limits. That a name is
+// paused can only be learnt from the CA.
+func (s *stage) noLimitMet() error {
+	for _, name := range s.caNames {
+		for _, refusal := range s.cas[name].Refused() {
+			if refusal.Limit != "paused" {
+				return fmt.Errorf("ca %s refused an order: %v", name, refusal)
+			}
+		}
+	}
+	return nil
+}
+
 // noCertificateTooSoon: certificates of one CA for the same names and key
 // type are further apart than ten minutes and a hundredth of their life,
 // unless somebody asked for one.
 func (s *stage) noCertificateTooSoon() error {
+	for _, m := range s.members {
+		if m.skew.Load() != 0 {
+			return nil // by the clock of that node, it may have been long ago
+		}
+	}
 	for _, name := range s.caNames {
 		last := make(map[string]acmetest.Certificate)
 		for _, c := range s.cas[name].Certificates() {

@@ -24,9 +24,10 @@ import (
 // world is a CA, a Store and the network between them and the nodes, all in
 // one synctest bubble.
 type world struct {
-	t     *testing.T
-	ca    *acmetest.CA
-	store store.Store
+	t      *testing.T
+	ca     *acmetest.CA
+	second acmetest.CA // at secondURL
+	store  store.Store
 
 	mu       sync.Mutex // guards what follows
 	nodes    []*node    // the last one that listens answers validators
@@ -37,8 +38,10 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	w := &world{t: t, ca: new(acmetest.CA), store: new(store.Memory)}
 	w.ca.Dial = w.dial
+	w.second.Dial, w.second.BaseURL = w.dial, secondURL
 	t.Cleanup(func() {
 		w.ca.Close()
+		w.second.Close()
 		if t.Failed() {
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -86,6 +89,17 @@ func (w *world) dial(ctx context.Context, _, addr string) (net.Conn, error) {
 	return l.dial(ctx)
 }
 
+// secondURL is where the second CA is.
+const secondURL = "https://second.test"
+
+// roundTrip is the nodes' way to the CAs.
+func (w *world) roundTrip(r *http.Request) (*http.Response, error) {
+	if strings.HasPrefix(r.URL.String(), secondURL) {
+		return w.second.Client().Transport.RoundTrip(r)
+	}
+	return w.ca.Client().Transport.RoundTrip(r)
+}
+
 // node is a Manager with its servers.
 type node struct {
 	w             *world
@@ -102,7 +116,7 @@ func (w *world) manager(domains ...md.Domain) *md.Manager {
 		Default:     md.Domain{CAs: []md.CA{{URL: w.ca.DirectoryURL()}}},
 		AcceptTerms: true,
 		Store:       w.store,
-		HTTPClient:  w.ca.Client(),
+		HTTPClient:  &http.Client{Transport: roundTripper(w.roundTrip)},
 		Logger:      slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 }

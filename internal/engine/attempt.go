@@ -336,7 +336,7 @@ func (a *attempt) readStaged(ctx context.Context) error {
 	a.e.mu.Lock()
 	held := a.d.held
 	a.e.mu.Unlock()
-	if held == nil {
+	if held == nil || same(held, a.staged) {
 		return nil
 	}
 	if a.stagedComplete() {
@@ -345,6 +345,16 @@ func (a *attempt) readStaged(ctx context.Context) error {
 		}
 	}
 	return a.stage(ctx, held)
+}
+
+// same reports whether two Sets have the same content.
+func same(a, b *record.Set) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	x, xErr := a.Hash()
+	y, yErr := b.Hash()
+	return xErr == nil && yErr == nil && x == y
 }
 
 // setAside keeps a copy of a broken value, which is then replaced.
