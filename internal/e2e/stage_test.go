@@ -121,6 +121,7 @@ func (s *stage) clockCommand(c *command) error {
 		}
 		d, err := parseSpan(c.next())
 		m.skew.Add(int64(d))
+		s.guard.clockWasWrong = true
 		return err
 	}
 	d, err := parseSpan(c.next())

@@ -152,24 +152,33 @@ func (e *Engine) replaceAccount(ctx context.Context, ca string, v store.Version)
 	return err
 }
 
-// forgetAccount looks at an error of the CA. If it says that the account is
-// not there, the stored one loses its URL, so that the next attempt looks it
-// up and registers it again. It returns err.
-func (is *acmeIssuer) forgetAccount(ctx context.Context, err error) error {
+// accountGone reports whether the CA has said that it does not know the
+// account.
+func (is *acmeIssuer) accountGone(err error) bool {
 	var p *acmeclient.Problem
-	if !errors.As(err, &p) || !strings.EqualFold(p.Kind(), "accountDoesNotExist") {
-		return err
-	}
+	return errors.As(err, &p) && strings.EqualFold(p.Kind(), "accountDoesNotExist")
+}
+
+// reopen takes the URL from the stored account, if it is still the one that
+// the CA does not know, and opens another session: its key is looked up at
+// the CA, and registered again.
+func (is *acmeIssuer) reopen(ctx context.Context) error {
 	ca := is.ca.URL
-	is.log.Warn("the CA does not know the account; the next attempt registers it again", "account", is.account.url)
+	is.log.Warn("the CA does not know the account; it is registered again", "account", is.account.url)
 	is.e.mu.Lock()
 	delete(is.e.known, ca)
 	is.e.mu.Unlock()
-	a, v, readErr := is.e.records.Account(ctx, ca, record.DefaultAccount)
-	if readErr != nil || a.URL != is.account.url {
-		return errors.Join(err, readErr)
+	a, v, err := is.e.records.Account(ctx, ca, record.DefaultAccount)
+	if err != nil {
+		return err
 	}
-	a.URL = ""
-	_, putErr := is.e.records.PutAccount(ctx, ca, record.DefaultAccount, a, v)
-	return errors.Join(err, putErr)
+	if a.URL == is.account.url {
+		a.URL = ""
+		_, err := is.e.records.PutAccount(ctx, ca, record.DefaultAccount, a, v)
+		if err != nil && !errors.Is(err, store.ErrConflict) {
+			return err
+		}
+	}
+	is.session = nil
+	return is.open(ctx)
 }

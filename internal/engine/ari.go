@@ -59,7 +59,7 @@ func (a *attempt) renewalInfo(ctx context.Context, c *record.Credential, leaf *x
 	if said.Start.Equal(old.Start) && said.End.Equal(old.End) {
 		return info
 	}
-	drawn := policy.Draw(said.Start, said.End, jitter())
+	drawn := policy.Draw(said.Start, said.End, a.e.jitter())
 	info.Start, info.End, info.At = said.Start.UTC(), said.End.UTC(), drawn.At.UTC()
 	a.log.Info("the CA suggests when to renew", "from", info.Start, "until", info.End, "drawn", info.At, "explanation", info.Explanation)
 	return info

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/manageddomains/md/acmeclient"
@@ -53,6 +53,7 @@ type attempt struct {
 
 	activateAt time.Time // when the staged Set may be activated, if it waits
 
+	unsaved   bool // job could not be written
 	fresh     bool // the configuration has changed since the last attempt
 	activated bool // other certificates than before are active
 	satisfied bool // there is nothing to do, or it is done
@@ -66,15 +67,13 @@ var errTooSoon = errors.New("too soon")
 // errVetoed ends an attempt that a Notifier has vetoed.
 var errVetoed = errors.New("the Notifier vetoed the renewal")
 
-func jitter() float64 { return rand.Float64() }
-
 // attempt brings d where it should be, and says in d.due when to look again.
 func (e *Engine) attempt(ctx context.Context, d *domain, t task) error {
 	loadErr := e.loadOne(ctx, d)
 	e.mu.Lock()
 	a := &attempt{
 		e: e, d: d, def: d.def, task: t, log: e.log.With("domain", d.def.Name),
-		job: d.job.Clone(), fresh: d.fresh,
+		job: d.job.Clone(), fresh: d.fresh, unsaved: d.unsaved,
 	}
 	e.mu.Unlock()
 	if loadErr != nil {
@@ -171,7 +170,17 @@ func (a *attempt) newest() *record.Set {
 	return a.active
 }
 
-func (a *attempt) stagedComplete() bool { return a.staged != nil && a.staged.Complete() }
+// stagedComplete reports whether all that is wanted is in staging. A Set that
+// lacks a key type is being completed, though each of its certificates is
+// there.
+func (a *attempt) stagedComplete() bool {
+	if a.staged == nil || !a.staged.Complete() {
+		return false
+	}
+	return !slices.ContainsFunc(a.def.KeyTypes, func(t acmeclient.KeyType) bool {
+		return a.staged.Credential(string(t)) == nil
+	})
+}
 
 // renewAndRevoke renews, and then revokes what was there if that was asked
 // for: nobody is to be without a certificate in between.
@@ -205,7 +214,7 @@ func (a *attempt) renew(ctx context.Context, decision policy.Decision) error {
 	}
 	var from issuer = &acmeIssuer{attempt: a}
 	for _, t := range decision.KeyTypes {
-		if c := a.staged.Credential(t); c != nil && c.Complete() {
+		if c := a.staged.Credential(t); c != nil && c.Complete() && checkCredential(c, a.def.Names, a.e.now()) == nil {
 			continue // a former attempt got this far
 		}
 		cred, err := from.issue(ctx, acmeclient.KeyType(t))
@@ -285,7 +294,11 @@ func (a *attempt) readJob(ctx context.Context) error {
 	case err != nil:
 		return err
 	}
-	a.job, a.jobVersion, a.written = job, version, job.Clone()
+	a.jobVersion, a.written = version, job.Clone()
+	if a.unsaved {
+		return nil // what the Store has is older than what we know
+	}
+	a.job = job
 	return nil
 }
 
@@ -390,7 +403,7 @@ func (a *attempt) cleanUp(ctx context.Context) {
 		return
 	}
 	a.job.CleanUpErrors++
-	a.job.CleanUpAt = a.e.now().Add(policy.Backoff(a.e.cfg.RetryDelay, a.job.CleanUpErrors, jitter())).UTC()
+	a.job.CleanUpAt = a.e.now().Add(policy.Backoff(a.e.cfg.RetryDelay, a.job.CleanUpErrors, a.e.jitter())).UTC()
 }
 
 func (a *attempt) cleanUpOne(ctx context.Context, s record.SetUp) error {

@@ -175,7 +175,7 @@ func (a *attempt) fail(ctx context.Context, err error, now time.Time) {
 		}
 	}
 	j.Permanent = f.Permanent
-	j.NextRun = policy.Retry(f, a.e.cfg.RetryDelay, count, now, jitter()).UTC()
+	j.NextRun = a.notTooLate(policy.Retry(f, a.e.cfg.RetryDelay, count, now, a.e.jitter()), now)
 	j.Tell(now, "renewal-error", j.LastError)
 	a.log.Error("renewal failed", "error", err, "attempts", j.Errors, "next", j.NextRun)
 }
@@ -184,13 +184,25 @@ func (a *attempt) fail(ctx context.Context, err error, now time.Time) {
 func (a *attempt) wait(err error) {
 	var blocked *blockedError
 	if errors.As(err, &blocked) {
-		a.job.NextRun = blocked.until.UTC()
+		a.job.NextRun = a.notTooLate(blocked.until, a.e.now())
 		a.job.LastError, a.job.Permanent = bounded(err.Error()), blocked.parked
 	} else {
 		a.job.Waits++
-		a.job.NextRun = retryAt(err, a.e.now()).UTC()
+		a.job.NextRun = a.notTooLate(retryAt(err, a.e.now()), a.e.now())
 	}
 	a.log.Info("waiting for the CA", "until", a.job.NextRun, "why", err)
+}
+
+// notTooLate is the moment of the next attempt: at, but where there is another
+// CA to turn to, no later than the moment to do that.
+func (a *attempt) notTooLate(at, now time.Time) time.Time {
+	t, asked := a.job.Trials[a.job.CA]
+	if asked && len(a.def.CAs) > 1 && a.job.Left > 0 {
+		if turn := t.Since.Add(a.job.Left / 4); turn.After(now) && turn.Before(at) {
+			at = turn
+		}
+	}
+	return at.UTC()
 }
 
 // showWaiting has the status tell of certificates that wait for activation.
@@ -227,13 +239,15 @@ func bounded(s string) string {
 // status. One that cannot be written is obeyed all the same.
 func (a *attempt) saveJob(ctx context.Context) {
 	if a.written != nil && !reflect.DeepEqual(a.job, a.written) {
-		if err := a.putJob(ctx); err != nil {
+		err := a.putJob(ctx)
+		a.unsaved = err != nil
+		if err != nil {
 			a.log.Warn("the Domain's job could not be written; it is kept in memory", "error", err)
 		}
 	}
 	a.e.mu.Lock()
 	defer a.e.mu.Unlock()
-	a.d.job = a.job.Clone()
+	a.d.job, a.d.unsaved = a.job.Clone(), a.unsaved
 	a.d.fresh = a.d.fresh && a.job.For != a.d.def.fingerprint(a.e.cfg.AcceptTerms)
 }
 
@@ -246,7 +260,7 @@ func (a *attempt) nextLook(result outcome, now time.Time) time.Time {
 	case interrupted:
 		at = now.Add(a.e.leaseTTL())
 	case vetoed:
-		at = now.Add(policy.CheckDelay(a.e.cfg.CheckInterval, jitter()))
+		at = now.Add(policy.CheckDelay(a.e.cfg.CheckInterval, a.e.jitter()))
 	case failed, waiting:
 		at = a.job.NextRun
 	default:
@@ -283,7 +297,7 @@ func (a *attempt) announce(ctx context.Context) {
 		return
 	}
 	j.AnnounceErrors++
-	j.AnnounceAt = now.Add(policy.Backoff(a.e.cfg.RetryDelay, j.AnnounceErrors, jitter())).UTC()
+	j.AnnounceAt = now.Add(policy.Backoff(a.e.cfg.RetryDelay, j.AnnounceErrors, a.e.jitter())).UTC()
 	j.Tell(now, "notify-error", bounded(err.Error()))
 }
 

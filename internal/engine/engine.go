@@ -21,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"strconv"
@@ -91,6 +92,7 @@ type Config struct {
 type Engine struct {
 	cfg       Config
 	log       *slog.Logger
+	store     store.Store // cfg.Store, with deadlines
 	records   *record.Records
 	http01    *challenge.HTTP01
 	tlsalpn01 *challenge.TLSALPN01
@@ -132,6 +134,7 @@ type domain struct {
 	held    *record.Set // issued, but not known to be stored
 	waiting *waitingSet // obtained, but not active yet
 
+	unsaved    bool      // job could not be written
 	fresh      bool      // the configuration has changed since the last attempt
 	again      bool      // it has changed during this attempt
 	due        time.Time // when to look at it next
@@ -164,7 +167,7 @@ func New(cfg Config) *Engine {
 	e := &Engine{
 		cfg:     cfg,
 		log:     cfg.Logger,
-		records: &record.Records{Store: cfg.Store},
+		store:   patient{cfg.Store},
 		domains: make(map[string]*domain),
 		lanes:   make(map[string]*lane),
 		clients: make(map[caKey]*acmeclient.Client),
@@ -175,12 +178,13 @@ func New(cfg Config) *Engine {
 		changed: make(chan struct{}),
 		wake:    make(chan struct{}, 1),
 	}
+	e.records = &record.Records{Store: e.store}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
 	}
 	e.knobs.Store(&Knobs{})
-	e.http01 = &challenge.HTTP01{Store: cfg.Store, Managed: e.Manages, Logger: e.log}
-	e.tlsalpn01 = &challenge.TLSALPN01{Store: cfg.Store, Managed: e.Manages, Logger: e.log}
+	e.http01 = &challenge.HTTP01{Store: e.store, Managed: e.Manages, Logger: e.log}
+	e.tlsalpn01 = &challenge.TLSALPN01{Store: e.store, Managed: e.Manages, Logger: e.log}
 	return e
 }
 
@@ -209,6 +213,8 @@ type Knobs struct {
 	HookGrace time.Duration
 	// NewKey makes certificate and account keys.
 	NewKey func(ctx context.Context, t acmeclient.KeyType) (crypto.Signer, error)
+	// Jitter draws from [0, 1) what is left to chance.
+	Jitter func() float64
 	// Restless lets Renew order again at once.
 	Restless bool
 }
@@ -235,6 +241,14 @@ func (e *Engine) now() time.Time {
 	return time.Now()
 }
 
+// jitter draws from [0, 1).
+func (e *Engine) jitter() float64 {
+	if draw := e.knobs.Load().Jitter; draw != nil {
+		return draw()
+	}
+	return rand.Float64()
+}
+
 func (e *Engine) tick() time.Duration { return cmp.Or(e.knobs.Load().Tick, time.Minute) }
 
 func (e *Engine) leaseTTL() time.Duration { return cmp.Or(e.knobs.Load().LeaseTTL, 20*time.Second) }
@@ -255,7 +269,7 @@ func (e *Engine) leases() *store.Leaser {
 	if e.leaser == nil {
 		host, _ := os.Hostname()
 		e.leaser = &store.Leaser{
-			Store:  e.cfg.Store,
+			Store:  e.store,
 			Holder: cmp.Or(host, "unknown host") + ", process " + strconv.Itoa(os.Getpid()),
 			TTL:    e.leaseTTL(),
 		}

@@ -47,8 +47,16 @@ func (is *acmeIssuer) issue(ctx context.Context, t acmeclient.KeyType) (record.C
 		// The order of a former attempt is of no use any more.
 		is.log.Info("the open order cannot be used any more; ordering anew", "order", order.URL, "reason", err)
 	}
-	if cred, order, err = is.begin(ctx, t); err != nil {
-		return none, is.forgetAccount(ctx, err)
+	cred, order, err = is.begin(ctx, t)
+	if err != nil && is.accountGone(err) {
+		// Nothing was ordered: register it again, and order once more.
+		if err := is.reopen(ctx); err != nil {
+			return none, err
+		}
+		cred, order, err = is.begin(ctx, t)
+	}
+	if err != nil {
+		return none, err
 	}
 	return is.complete(ctx, cred, order)
 }
@@ -181,7 +189,7 @@ func (is *acmeIssuer) complete(ctx context.Context, cred record.Credential, orde
 	if order.Status != acmeclient.StatusValid {
 		is.step("finalizing the order")
 		if order, err = is.finalize(ctx, order, key); err != nil {
-			return cred, err
+			return cred, is.refusedKey(ctx, &cred, err)
 		}
 	}
 	is.step("downloading the certificate")
@@ -190,6 +198,16 @@ func (is *acmeIssuer) complete(ctx context.Context, cred record.Credential, orde
 		return cred, err
 	}
 	return is.accept(ctx, cred, order, chain, warnings)
+}
+
+// refusedKey drops an order whose key, or what is signed with it, the CA does
+// not take: the next attempt makes another. It returns err.
+func (is *acmeIssuer) refusedKey(ctx context.Context, c *record.Credential, err error) error {
+	var p *acmeclient.Problem
+	if !errors.As(err, &p) || !slices.Contains([]string{"badCSR", "badPublicKey", "badSignatureAlgorithm"}, p.Kind()) {
+		return err
+	}
+	return is.dropBad(ctx, &record.Set{Credentials: []record.Credential{*c}}, err)
 }
 
 func (is *acmeIssuer) finalize(ctx context.Context, order *acmeclient.Order, key crypto.Signer) (*acmeclient.Order, error) {
@@ -231,9 +249,11 @@ func (is *acmeIssuer) dropBad(ctx context.Context, bad *record.Set, why error) e
 	if len(rest.Credentials) == 0 {
 		return is.dropStaged(ctx, bad, why)
 	}
-	is.log.Warn("a certificate is dropped", "error", why)
-	if err := is.e.records.Keep(ctx, is.def.Name, bad); err != nil {
-		return err
+	is.log.Warn("a staged credential is dropped", "error", why)
+	if bad.Complete() {
+		if err := is.e.records.Keep(ctx, is.def.Name, bad); err != nil {
+			return err
+		}
 	}
 	return cmp.Or(is.stage(ctx, rest), why)
 }

@@ -103,7 +103,7 @@ func (e *Engine) findLenders(ctx context.Context) {
 // cannot be read are of no use here.
 func (e *Engine) readOrphans(ctx context.Context) []orphan {
 	var names []string
-	for item, err := range e.cfg.Store.List(ctx, record.ActivePrefix) {
+	for item, err := range e.store.List(ctx, record.ActivePrefix) {
 		if err != nil {
 			e.log.Warn("looking for former certificates failed", "error", err)
 			return nil

@@ -261,7 +261,7 @@ func (e *Engine) nextLook(d *domain) time.Time {
 	if e.unannounced(d) {
 		at = earlier(at, d.job.AnnounceAt)
 	}
-	return earlier(at, now.Add(policy.CheckDelay(e.cfg.CheckInterval, jitter())))
+	return earlier(at, now.Add(policy.CheckDelay(e.cfg.CheckInterval, e.jitter())))
 }
 
 func earlier(a, b time.Time) time.Time {
@@ -334,7 +334,7 @@ func (e *Engine) follow(ctx context.Context, w store.Watcher) error {
 
 func (e *Engine) lookAtAll(ctx context.Context) {
 	found := make(map[string]store.Version)
-	for item, err := range e.cfg.Store.List(ctx, record.ActivePrefix) {
+	for item, err := range e.store.List(ctx, record.ActivePrefix) {
 		if err != nil {
 			if ctx.Err() == nil {
 				e.log.Warn("looking for certificates of other processes failed", "error", err)

@@ -1,0 +1,231 @@
+package e2e_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/manageddomains/md"
+	"github.com/manageddomains/md/acmeclient/acmetest"
+	"github.com/manageddomains/md/internal/record"
+)
+
+// checker holds what is seen against what must hold.
+type checker struct {
+	s       *sim
+	leaves  map[*tls.Certificate]*x509.Certificate
+	refused map[*simCA]int
+	known   []int               // certificates looked at, by CA
+	pull    map[string]bool     // serial numbers that the CA wants to be replaced
+	last    map[string]issuedBy // right ones, by names and key type
+}
+
+func newChecker(s *sim) *checker {
+	return &checker{s: s, leaves: make(map[*tls.Certificate]*x509.Certificate), pull: make(map[string]bool), refused: make(map[*simCA]int), last: make(map[string]issuedBy)}
+}
+
+func serial(leaf *x509.Certificate) string { return fmt.Sprintf("%.8X", leaf.SerialNumber) }
+
+func (c *checker) pulled(cert acmetest.Certificate) { c.pull[serial(cert.Leaf)] = true }
+
+// look checks all that can be checked at any moment.
+func (c *checker) look() {
+	for _, n := range c.s.alive() {
+		c.s.mu.Lock()
+		domains := n.domains
+		c.s.mu.Unlock()
+		for _, d := range domains {
+			for _, name := range d.Names {
+				c.served(n, d, name, "", tls.ECDSAWithP256AndSHA256, tls.ECDSAWithP384AndSHA384)
+				if slices.Contains(d.KeyTypes, md.P384) {
+					c.served(n, d, name, md.P384, tls.ECDSAWithP384AndSHA384)
+				}
+			}
+		}
+	}
+	c.atCAs()
+}
+
+// served checks what a node serves for a name.
+func (c *checker) served(n *simNode, d md.Domain, name string, t md.KeyType, schemes ...tls.SignatureScheme) {
+	hello := &tls.ClientHelloInfo{
+		ServerName: name, SignatureSchemes: schemes, SupportedVersions: []uint16{tls.VersionTLS13},
+		SupportedCurves: []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384},
+		CipherSuites:    []uint16{tls.TLS_AES_128_GCM_SHA256},
+	}
+	cert, err := n.m.GetCertificate(hello)
+	if n.line.cut.Load() {
+		return
+	}
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	since, ok := c.s.since[name+" "+string(t)+" "+d.Name]
+	if !ok {
+		return // the node does not know of a change yet
+	}
+	if err != nil {
+		c.s.violate("%v serves nothing for %s: %v", n, name, err)
+		return
+	}
+	leaf := c.leaf(cert)
+	now := time.Now()
+	since = latest(since, n.born)
+	// A name that was added is served with what its Domain has, whatever that
+	// covers, until there is better.
+	if leaf.VerifyHostname(name) != nil || !strings.HasPrefix(leaf.Issuer.CommonName, "acmetest") {
+		if calm, why := c.willing(n, d, since, now); calm > d.ActivationDelay+6*day {
+			c.s.violate("%v has no certificate for %s of %s since %v, although for %v %s would have given one",
+				n, name, d.Name, since, calm, why)
+		}
+		return
+	}
+	if now.Before(leaf.NotAfter) {
+		return
+	}
+	life := leaf.NotAfter.Sub(leaf.NotBefore)
+	third := leaf.NotAfter.Add(-life / 3)
+	if calm, why := c.willing(n, d, latest(since, third), now); calm >= life/3 {
+		c.s.violate("%v serves %s for %s of %s, which expired at %v, although for %v %s would have given another",
+			n, serial(leaf), name, d.Name, leaf.NotAfter, calm, why)
+	}
+}
+
+// willing is how long, in one piece, nothing that a node needs for a Domain
+// was in trouble, and which CA would have issued then. s.mu is held.
+func (c *checker) willing(n *simNode, d md.Domain, from, to time.Time) (time.Duration, string) {
+	keys := []string{fmt.Sprint("node ", n.id), "store", "notifier", "clock"}
+	for _, name := range d.Names {
+		keys = append(keys, "name "+name)
+	}
+	var longest time.Duration
+	var which string
+	for _, offer := range d.CAs {
+		ca := c.s.caAt(strings.TrimPrefix(offer.URL, "https://"))
+		all := append(slices.Clone(keys), ca.name)
+		for _, name := range d.Names {
+			all = append(all, ca.name+" "+name)
+		}
+		if calm := c.s.troubles.longestCalm(from, to, all...); calm > longest {
+			longest, which = calm, ca.name
+		}
+	}
+	return longest, which
+}
+
+func latest(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+func (c *checker) leaf(cert *tls.Certificate) *x509.Certificate {
+	leaf := c.leaves[cert]
+	if leaf == nil {
+		leaf, _ = x509.ParseCertificate(cert.Certificate[0])
+		c.leaves[cert] = leaf
+	}
+	return leaf
+}
+
+// atCAs checks what the CAs have seen.
+func (c *checker) atCAs() {
+	c.known = append(c.known, make([]int, len(c.s.cas)-len(c.known))...)
+	for i, ca := range c.s.cas {
+		if refused := ca.Refused(); len(refused) > c.refused[ca] {
+			c.refused[ca] = len(refused)
+			c.s.mu.Lock()
+			calm := c.s.troubles.longestCalm(time.Now().Add(-8*day), time.Now(), "clock") >= 8*day
+			c.s.mu.Unlock()
+			if !calm {
+				continue
+			}
+			c.s.violate("%s has refused an order: %v", ca.name, refused[len(refused)-1])
+		}
+		c.s.mu.Lock()
+		allowed := 1 + ca.vanished
+		c.s.mu.Unlock()
+		if accounts := ca.Accounts(); len(accounts) > allowed {
+			c.s.violate("%s has %d accounts, want %d at most", ca.name, len(accounts), allowed)
+		}
+		if int(ca.issued.Load()) == c.known[i] {
+			continue
+		}
+		certs := ca.Certificates()
+		for _, cert := range certs[c.known[i]:] {
+			c.issued(ca, cert, certs)
+		}
+		c.known[i] = len(certs)
+	}
+}
+
+// issued checks a certificate that a CA has issued.
+func (c *checker) issued(ca *simCA, cert acmetest.Certificate, _ []acmetest.Certificate) {
+	c.s.trace("%s issued %s (%v) for %v from %v until %v", ca.name, serial(cert.Leaf), cert.Wrong, cert.Names, cert.Leaf.NotBefore, cert.Leaf.NotAfter)
+	if cert.Wrong != acmetest.NotWrong {
+		return
+	}
+	if ca.RenewalInfo && !c.pull[serial(cert.Leaf)] { // the longest pause between two questions
+		life := cert.Leaf.NotAfter.Sub(cert.Leaf.NotBefore)
+		middle := cert.Leaf.NotBefore.Add(life * 2 / 3)
+		ca.SetRenewalInfo(cert.Leaf, acmetest.RenewalInfo{Start: middle.Add(-life / 100), End: middle.Add(life / 100), RetryAfter: day})
+	}
+	key := fmt.Sprint(cert.Names, cert.Leaf.PublicKey.(*ecdsa.PublicKey).Curve.Params().Name)
+	if last, ok := c.last[key]; ok {
+		c.twice(last, issuedBy{ca, cert})
+	}
+	c.last[key] = issuedBy{ca, cert}
+}
+
+// issuedBy is a certificate and the CA it is from.
+type issuedBy struct {
+	ca   *simCA
+	cert acmetest.Certificate
+}
+
+// twice checks two right certificates, one after the other, for the same names
+// and key type: the second needs a reason.
+func (c *checker) twice(first, second issuedBy) {
+	leaf := first.cert.Leaf
+	life := leaf.NotAfter.Sub(leaf.NotBefore)
+	age := second.cert.Issued.Sub(leaf.NotBefore)
+	from, to := first.cert.Issued.Add(-time.Hour), second.cert.Issued
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	switch {
+	case age >= life*45/100:
+	case c.pull[serial(leaf)]: // the CA wanted it
+	case first.ca != second.ca: // failover, with what the first CA has not delivered
+	case c.s.troubles.longestCalm(from, to, "clock") < to.Sub(from):
+	case c.s.changed.After(from.Add(-2 * time.Hour)):
+	case c.s.troubles.longestCalm(from, to, first.ca.name+" accounts") < to.Sub(from):
+	default:
+		c.s.violate("%s issued %s at %v and again %s at %v for %v", first.ca.name, serial(leaf), first.cert.Issued,
+			serial(second.cert.Leaf), second.cert.Issued, second.cert.Names)
+	}
+}
+
+// end checks what must hold when all has been calm for some days.
+func (c *checker) end() {
+	ctx := context.Background()
+	for item, err := range c.s.witness.Memory.List(ctx, "") {
+		if err != nil {
+			c.s.t.Fatal(err)
+		}
+		if strings.HasPrefix(item.Key, "challenges/") {
+			c.s.violate("a challenge's answer is left behind: %s", item.Key)
+		}
+	}
+	records := &record.Records{Store: c.s.witness.Memory}
+	for _, d := range c.s.config() {
+		job, _, err := records.Job(ctx, d.Name)
+		if err == nil && len(job.SetUps) > 0 {
+			c.s.violate("the job of %s still has set-ups: %+v", d.Name, job.SetUps)
+		}
+	}
+}

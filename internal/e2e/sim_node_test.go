@@ -1,0 +1,206 @@
+package e2e_test
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/manageddomains/md"
+	"github.com/manageddomains/md/acmeclient"
+	"github.com/manageddomains/md/internal/engine"
+	"github.com/manageddomains/md/store/storetest"
+)
+
+// simNode is one life of a node: a Manager from its start to its stop or
+// crash.
+type simNode struct {
+	s      *sim
+	id     int
+	life   int
+	draw   draw
+	line   *lifeline
+	m      *md.Manager
+	update chan struct{} // one Update at a time
+	born   time.Time
+	keys   atomic.Int64 // made so far
+
+	// fuse counts down the operations until the node crashes. Zero: it does
+	// not.
+	fuse atomic.Int64
+
+	domains []md.Domain // as the node was told; guarded by the sim's mu
+}
+
+func (n *simNode) String() string { return fmt.Sprintf("node %d.%d", n.id, n.life) }
+
+// newNode makes a node's Manager for the Domains as they are.
+func (s *sim) newNode(id, life int) *simNode {
+	n := &simNode{
+		s: s, id: id, life: life, draw: s.draw.of("node", id, life),
+		line: newLifeline(), update: make(chan struct{}, 1), born: time.Now(), domains: s.config(),
+	}
+	logger := slog.New(slog.DiscardHandler)
+	if *simTrace {
+		logger = slog.New(slog.NewTextHandler(nodeLog{n}, nil))
+	}
+	n.m = &md.Manager{
+		Domains:       n.domains,
+		AcceptTerms:   true,
+		Store:         &storetest.Faulty{Store: s.witness, Fault: n.storeFault},
+		HTTPClient:    &http.Client{Transport: roundTripper(n.roundTrip)},
+		Notifier:      md.NotifierFunc(n.notify),
+		Logger:        logger,
+		CheckInterval: s.checkInterval,
+	}
+	return n
+}
+
+// nodeLog takes a node's log into the trace.
+type nodeLog struct{ n *simNode }
+
+func (l nodeLog) Write(p []byte) (int, error) {
+	l.n.s.trace("%v: %.400s", l.n, p)
+	return len(p), nil
+}
+
+// keep runs nodes in the place id, one after the other, until the simulation
+// ends.
+func (s *sim) keep(id int) {
+	for life := 0; ; life++ {
+		key := fmt.Sprint("node ", id)
+		n := s.newNode(id, life)
+		s.enter(n)
+		ctx, cancel := context.WithCancel(engine.WithKnobs(context.Background(), n.knobs()))
+		done := make(chan error, 1)
+		go func() { done <- n.m.Run(ctx) }()
+		crashed, ended := false, false
+		select {
+		case <-n.line.dead:
+			crashed = true
+		case <-s.places[id].restart:
+		case <-s.ended:
+			ended = true
+		}
+		s.leave(n, crashed)
+		cancel()
+		if err := <-done; err != nil && !crashed {
+			s.violate("%v: Run returned %v after its context ended", n, err)
+		}
+		if ended {
+			return
+		}
+		pause := n.draw.of("pause").between(time.Second, 12*time.Hour)
+		if n.draw.of("long pause").chance(0.1) {
+			pause = n.draw.of("pause").between(time.Hour, 60*day)
+		}
+		s.trace("%v is gone; the next life begins in %v", n, pause)
+		select {
+		case <-time.After(pause):
+		case <-s.calm: // from here on nothing goes wrong any more
+		}
+		s.mu.Lock()
+		s.troubles.end(key, time.Now())
+		s.mu.Unlock()
+	}
+}
+
+// knobs are the times and the keys of the simulation.
+func (n *simNode) knobs() engine.Knobs {
+	return engine.Knobs{
+		Tick: time.Hour,
+		Wall: func() time.Time { return time.Now().Add(time.Duration(n.s.places[n.id].offset.Load())) },
+		NewKey: func(_ context.Context, t acmeclient.KeyType) (crypto.Signer, error) {
+			return poolKey(n.draw.of("key", n.keys.Add(1)), t), nil
+		},
+	}
+}
+
+// storeFault is what goes wrong with an operation of the node's Store.
+func (n *simNode) storeFault(op storetest.Op) storetest.Fault {
+	if n.line.cut.Load() {
+		return storetest.FaultBefore
+	}
+	d := n.draw.of("store", op.Kind, op.Key, op.Nth)
+	if n.burn() {
+		n.s.trace("%v crashes at %s %s", n, op.Kind, op.Key)
+		defer n.line.sever()
+		return pick(d, storetest.FaultBefore, storetest.FaultAfter)
+	}
+	switch n.s.storeState.Load() {
+	case storeFull:
+		if op.Kind == "put" {
+			return storetest.FaultBefore
+		}
+	case storeDown:
+		return storetest.FaultBefore
+	}
+	if n.s.isCalm() || !d.chance(n.s.storeFaults) {
+		return storetest.FaultNone
+	}
+	faults := []storetest.Fault{storetest.FaultBefore, storetest.FaultAfter}
+	if n.s.hangs {
+		faults = append(faults, storetest.FaultHang, storetest.FaultHangAfter)
+	}
+	fault := pick(d.of("how"), faults...)
+	n.s.trace("%v: %s %s meets %v", n, op.Kind, op.Key, fault)
+	n.s.noteFault(op, fault)
+	return fault
+}
+
+// burn reports whether the node crashes with this operation.
+func (n *simNode) burn() bool { return n.fuse.Load() > 0 && n.fuse.Add(-1) == 0 }
+
+// roundTrip is the way to the CAs.
+func (n *simNode) roundTrip(r *http.Request) (*http.Response, error) {
+	if n.line.cut.Load() {
+		return nil, errors.New("the process is dead")
+	}
+	ca := n.s.caAt(r.URL.Host)
+	if n.burn() {
+		after := n.draw.of("crash").chance(0.5)
+		n.s.trace("%v crashes at %s, after its effect: %v", n, r.URL, after)
+		if after {
+			if res, err := ca.client.Transport.RoundTrip(r); err == nil {
+				res.Body.Close()
+			}
+		}
+		n.line.sever()
+		return nil, errors.New("the process is dead")
+	}
+	res, err := ca.client.Transport.RoundTrip(r)
+	if n.line.cut.Load() {
+		if err == nil {
+			res.Body.Close()
+		}
+		return nil, errors.New("the process is dead")
+	}
+	return res, err
+}
+
+// notify is the Notifier of all nodes.
+func (n *simNode) notify(ctx context.Context, e md.Event) error {
+	n.s.trace("%v: event %s of %s %s %v", n, e.Kind, e.Domain, e.ChallengeName, shortError(e.Err))
+	switch n.s.notifierState.Load() {
+	case notifierVetoes:
+		return fmt.Errorf("no changes this week: %w", md.ErrVeto)
+	case notifierFails:
+		return errors.New("the mail server is down")
+	case notifierHangs:
+		<-ctx.Done()
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+func shortError(err error) string {
+	if err == nil {
+		return ""
+	}
+	text := err.Error()
+	return text[:min(len(text), 300)]
+}

@@ -1,0 +1,170 @@
+package e2e_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/pem"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/manageddomains/md/internal/record"
+	"github.com/manageddomains/md/store"
+)
+
+// witness is the Store below all nodes. It sees what really happens to the
+// Sets, and checks that nothing is lost.
+type witness struct {
+	*store.Memory
+	s *sim
+
+	mu   sync.Mutex               // guards what follows, and is held over changes of Sets
+	sets map[string]*record.Set   // by key, of domains/, staging/ and archive/
+	seen map[[32]byte]sighting    // by leaf: where it stood
+	last map[string]store.Version // of domains/
+}
+
+// sighting is where a leaf was first and last seen.
+type sighting struct {
+	key   string
+	first time.Time
+}
+
+func newWitness(s *sim) *witness {
+	return &witness{Memory: new(store.Memory), s: s, sets: make(map[string]*record.Set), seen: make(map[[32]byte]sighting)}
+}
+
+func setKey(key string) bool {
+	return strings.HasPrefix(key, "domains/") || strings.HasPrefix(key, "staging/") || strings.HasPrefix(key, "archive/")
+}
+
+// Put implements store.Store.
+func (w *witness) Put(ctx context.Context, key string, value []byte, old store.Version) (store.Version, error) {
+	if !setKey(key) {
+		return w.Memory.Put(ctx, key, value, old)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	v, err := w.Memory.Put(ctx, key, value, old)
+	if err != nil {
+		return v, err
+	}
+	set, decodeErr := record.DecodeSet(value)
+	if decodeErr != nil {
+		if !strings.Contains(key, "/broken-") {
+			w.s.violate("what was written to %s does not decode: %v", key, decodeErr)
+		}
+		return v, nil
+	}
+	former := w.sets[key]
+	w.sets[key] = set
+	for i := range set.Credentials {
+		if chain := set.Credentials[i].Chain; len(chain) > 0 {
+			leaf := sha256.Sum256(chain[0])
+			if _, ok := w.seen[leaf]; !ok {
+				w.seen[leaf] = sighting{key: key, first: time.Now()}
+			}
+		}
+	}
+	w.s.trace("store: %s becomes %s", key, describeSet(set))
+	if old == store.Any {
+		w.s.violate("%s was written at any version", key)
+	}
+	w.checkKept(key, former)
+	return v, nil
+}
+
+// Delete implements store.Store.
+func (w *witness) Delete(ctx context.Context, key string, old store.Version) error {
+	if !setKey(key) {
+		return w.Memory.Delete(ctx, key, old)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	err := w.Memory.Delete(ctx, key, old)
+	if err != nil {
+		return err
+	}
+	former := w.sets[key]
+	delete(w.sets, key)
+	w.s.trace("store: %s is removed", key)
+	switch {
+	case strings.HasPrefix(key, "domains/"):
+		w.s.violate("%s was removed", key)
+	case strings.HasPrefix(key, "archive/"):
+		w.checkPruned(key, former)
+	default:
+		w.checkKept(key, former)
+	}
+	return nil
+}
+
+// checkKept checks that every certificate of a Set that is not at key any more
+// still stands somewhere. w.mu is held.
+func (w *witness) checkKept(key string, former *record.Set) {
+	if former == nil {
+		return
+	}
+	_, name, _ := strings.Cut(key, "/")
+	for i := range former.Credentials {
+		c := &former.Credentials[i]
+		if c.Complete() && !w.has(name, c.Chain[0]) {
+			w.s.violate("a certificate of %s stood at %s and is lost", name, key)
+		}
+	}
+}
+
+// has reports whether a leaf stands at one of the keys of a Domain. w.mu is
+// held.
+func (w *witness) has(name string, leaf []byte) bool {
+	for key, set := range w.sets {
+		_, rest, _ := strings.Cut(key, "/")
+		if rest != name && !strings.HasPrefix(rest, name+"/") {
+			continue
+		}
+		for i := range set.Credentials {
+			if chain := set.Credentials[i].Chain; len(chain) > 0 && string(chain[0]) == string(leaf) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// checkPruned checks that only what is old or too much goes from the archive.
+func (w *witness) checkPruned(key string, former *record.Set) {
+	prefix := key[:strings.LastIndexByte(key, '/')+1]
+	newer := 0
+	for other := range w.sets {
+		if strings.HasPrefix(other, prefix) && other > key {
+			newer++
+		}
+	}
+	if former != nil && newer < 10 && time.Since(former.When()) < 300*day {
+		w.s.violate("%s was pruned, though only %d in the archive are newer", key, newer)
+	}
+}
+
+// sawLeaf reports whether a certificate has ever been in a Set in the Store.
+func (w *witness) sawLeaf(der []byte) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	_, ok := w.seen[sha256.Sum256(der)]
+	return ok
+}
+
+func describeSet(set *record.Set) string {
+	var b strings.Builder
+	for i := range set.Credentials {
+		c := &set.Credentials[i]
+		b.WriteString(c.KeyType)
+		if leaf, err := c.Leaf(); err == nil {
+			b.WriteString(" " + serial(leaf) + " until " + leaf.NotAfter.Format(time.DateTime) + "; ")
+		} else {
+			b.WriteString(" order " + c.Order + "; ")
+		}
+	}
+	return b.String()
+}
+
+var _ = pem.Block{}
