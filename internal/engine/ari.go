@@ -105,11 +105,22 @@ func explanation(job *record.Job) string {
 	return ""
 }
 
-// nextAsk is when to ask for renewal information next, zero for never.
-func nextAsk(job *record.Job) time.Time {
+// nextAsk is when to ask for renewal information about what is in use, zero
+// for never. e.mu is held.
+func (d *domain) nextAsk(now time.Time) time.Time {
 	var at time.Time
-	for _, info := range job.ARI {
-		if at.IsZero() || info.Ask.Before(at) {
+	if !d.def.ARI || d.version == unstored {
+		return at
+	}
+	for _, c := range d.certs {
+		if c.id == "" || !now.Before(c.NotAfter) {
+			continue
+		}
+		info, asked := d.job.ARI[c.id]
+		switch {
+		case !asked: // RFC 9773 §4.3: right after it was issued
+			return now
+		case at.IsZero() || info.Ask.Before(at):
 			at = info.Ask
 		}
 	}

@@ -86,13 +86,13 @@ func (a *attempt) enter(ca acmeclient.CA, now time.Time) {
 	if a.job.Trials == nil {
 		a.job.Trials = make(map[string]record.Trial)
 	}
-	a.job.Trials[ca.URL] = record.Trial{Since: now.UTC()}
+	a.job.Trials[ca.URL] = record.Trial{Since: now.UTC(), Turns: a.job.Trials[ca.URL].Turns + 1}
 }
 
 func (a *attempt) trials(blocked map[string]*blockedError) map[string]policy.Trial {
 	trials := make(map[string]policy.Trial, len(a.job.Trials))
 	for url, t := range a.job.Trials {
-		trials[url] = policy.Trial{Failures: t.Failures, Since: t.Since}
+		trials[url] = policy.Trial{Failures: t.Failures, Since: t.Since, Blocked: t.Blocked}
 	}
 	for url, b := range blocked {
 		t := trials[url]

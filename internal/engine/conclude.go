@@ -168,39 +168,59 @@ func (a *attempt) fail(ctx context.Context, err error, now time.Time) {
 	if a.ca.URL != "" {
 		a.ledger(a.ca).heard(ctx, err, a.def.Names)
 		if p != nil && !p.AboutName() || errors.Is(err, errBadCertificate) { // the CA's own fault
-			t := j.Trials[a.ca.URL]
-			t.Failures++
-			j.Trials[a.ca.URL] = t
-			count = t.Failures
+			count = a.countFailure()
 		}
 	}
 	j.Permanent = f.Permanent
-	j.NextRun = a.notTooLate(policy.Retry(f, a.e.cfg.RetryDelay, count, now, a.e.jitter()), now)
+	j.NextRun = a.inTime(policy.Retry(f, a.e.cfg.RetryDelay, count, now, a.e.jitter()), f.RetryAt, now)
 	j.Tell(now, "renewal-error", j.LastError)
 	a.log.Error("renewal failed", "error", err, "attempts", j.Errors, "next", j.NextRun)
 }
 
 // wait notes what the CA, or its limits, let us wait for.
 func (a *attempt) wait(err error) {
+	now := a.e.now()
 	var blocked *blockedError
 	if errors.As(err, &blocked) {
-		a.job.NextRun = a.notTooLate(blocked.until, a.e.now())
+		a.job.NextRun = a.inTime(blocked.until, blocked.until, now)
 		a.job.LastError, a.job.Permanent = bounded(err.Error()), blocked.parked
 	} else {
 		a.job.Waits++
-		a.job.NextRun = a.notTooLate(retryAt(err, a.e.now()), a.e.now())
+		at := retryAt(err, now)
+		a.job.NextRun = a.inTime(at, at, now)
 	}
 	a.log.Info("waiting for the CA", "until", a.job.NextRun, "why", err)
 }
 
-// notTooLate is the moment of the next attempt: at, but where there is another
-// CA to turn to, no later than the moment to do that.
-func (a *attempt) notTooLate(at, now time.Time) time.Time {
+// countFailure counts a failure that is the CA's own fault, and returns the
+// count that the back-off goes by: the CA's own, and when all CAs have been
+// asked before, each one's share of all failures.
+func (a *attempt) countFailure() int {
+	t := a.job.Trials[a.ca.URL]
+	t.Failures++
+	a.job.Trials[a.ca.URL] = t
+	if t.Turns > 1 {
+		return max(t.Failures, a.job.Errors/len(a.def.CAs))
+	}
+	return t.Failures
+}
+
+// inTime is the moment of the next attempt: at, but where there is another CA
+// to turn to, no later than the moment to do that. Blocked is when the CA in
+// use wants to be asked again, zero if it has not said.
+func (a *attempt) inTime(at, blocked, now time.Time) time.Time {
 	t, asked := a.job.Trials[a.job.CA]
-	if asked && len(a.def.CAs) > 1 && a.job.Left > 0 {
-		if turn := t.Since.Add(a.job.Left / 4); turn.After(now) && turn.Before(at) {
-			at = turn
-		}
+	if !asked || len(a.def.CAs) < 2 {
+		return at.UTC()
+	}
+	t.Blocked = blocked.UTC()
+	a.job.Trials[a.job.CA] = t
+	next := policy.Chance(a.def.urls(), a.job.CA, a.trials(nil), a.job.Left, a.e.cfg.Failover, now)
+	if a.job.Trials[next].Turns == 0 { // one that has not been asked yet
+		return earlier(at, now.Add(policy.Backoff(a.e.cfg.RetryDelay, 1, a.e.jitter()))).UTC()
+	}
+	if turn := t.Since.Add(a.job.Left / 4); a.job.Left > 0 && turn.After(now) && turn.Before(at) {
+		at = turn
 	}
 	return at.UTC()
 }

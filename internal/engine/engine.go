@@ -102,6 +102,7 @@ type Engine struct {
 	knobs     atomic.Pointer[Knobs]
 	accounts  singleflight.Group // by CA: one registration at a time
 	slots     singleflight.Group // by CA: one block of order slots at a time
+	searches  singleflight.Group // for orphans: one at a time
 
 	mu         sync.Mutex // guards what follows; never held across I/O or a wait
 	domains    map[string]*domain
@@ -112,6 +113,7 @@ type Engine struct {
 	free       map[string]int          // order slots taken from the ledger, by directory URL
 	lenders    map[string]lender       // by DNS name
 	orphans    []orphan
+	unsearched bool           // orphans are to be looked for again
 	hanging    map[*hook]bool // calls that have not returned in time
 	leaser     *store.Leaser
 	running    bool

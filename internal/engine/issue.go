@@ -267,6 +267,12 @@ func checkCredential(c *record.Credential, names []string, now time.Time) error 
 	if !c.Complete() {
 		return fmt.Errorf("the %s certificate is missing", c.KeyType)
 	}
-	_, err = acmeclient.CheckChain(c.Chain, key.Public(), names, now)
-	return err
+	if _, err = acmeclient.CheckChain(c.Chain, key.Public(), names, now); err != nil {
+		return err
+	}
+	// CheckChain bears with clocks that differ; what has expired is of no use.
+	if leaf, err := c.Leaf(); err != nil || !now.Before(leaf.NotAfter) {
+		return cmp.Or(err, fmt.Errorf("the %s certificate has expired", c.KeyType))
+	}
+	return nil
 }

@@ -175,6 +175,8 @@ func (l ledger) heard(ctx context.Context, err error, names []string) {
 	switch {
 	case p.Paused():
 		until = now.Add(parkedFor)
+	case !until.After(now) && p.Status >= 500:
+		return // it is only busy: the back-off is enough
 	case !until.After(now):
 		until = now.Add(untold)
 	}

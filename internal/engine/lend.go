@@ -75,10 +75,14 @@ func (e *Engine) findLenders(ctx context.Context) {
 	if len(needy) == 0 {
 		return
 	}
-	orphans := e.readOrphans(ctx)
+	orphans, err := e.readOrphans(ctx)
+	if err != nil {
+		e.log.Warn("looking for former certificates failed", "error", err)
+		return
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.orphans = orphans
+	e.orphans, e.unsearched = orphans, false
 	for _, d := range e.domains {
 		e.lendLost(d, d.def.Names)
 	}
@@ -101,12 +105,11 @@ func (e *Engine) findLenders(ctx context.Context) {
 
 // readOrphans reads the Sets of Domains that are not declared. Those that
 // cannot be read are of no use here.
-func (e *Engine) readOrphans(ctx context.Context) []orphan {
+func (e *Engine) readOrphans(ctx context.Context) ([]orphan, error) {
 	var names []string
 	for item, err := range e.store.List(ctx, record.ActivePrefix) {
 		if err != nil {
-			e.log.Warn("looking for former certificates failed", "error", err)
-			return nil
+			return nil, err
 		}
 		names = append(names, record.ActiveName(item.Key))
 	}
@@ -121,7 +124,7 @@ func (e *Engine) readOrphans(ctx context.Context) []orphan {
 		}
 		orphans = append(orphans, orphan{name: name, set: set, names: namesOfAll(set)})
 	}
-	return orphans
+	return orphans, nil
 }
 
 // namesOfAll are the names that stand in every certificate of a Set.
@@ -161,6 +164,12 @@ func (e *Engine) orphanFor(names []string) *record.Set {
 func (a *attempt) adopt(ctx context.Context) error {
 	if a.active != nil || a.staged != nil {
 		return nil
+	}
+	a.e.mu.Lock()
+	unsearched := a.e.unsearched
+	a.e.mu.Unlock()
+	if unsearched { // this attempt is faster than Load
+		a.e.searches.Do("", func() (any, error) { a.e.findLenders(ctx); return nil, nil })
 	}
 	a.e.mu.Lock()
 	set := a.e.orphanFor(a.def.Names)

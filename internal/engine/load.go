@@ -58,6 +58,7 @@ func (e *Engine) SetDomains(defs []*Domain) {
 		e.domains[def.Name] = d
 		e.serve(d)
 	}
+	e.unsearched = true
 	e.announceChange()
 }
 
@@ -249,8 +250,8 @@ func (e *Engine) nextLook(d *domain) time.Time {
 		f.NotBefore = time.Time{}
 	}
 	at := policy.Next(d.def.rules(), f, now).At
-	if d.def.ARI && len(certs) > 0 {
-		at = earlier(at, nextAsk(d.job))
+	if ask := d.nextAsk(now); !ask.IsZero() {
+		at = earlier(at, ask)
 	}
 	if d.waiting != nil && !d.def.HoldActivation {
 		at = earlier(at, d.activateAt)

@@ -195,6 +195,10 @@ func (r Rules) renewAt(c Certificate, now time.Time) time.Time {
 	if at.After(c.NotAfter) {
 		at = c.NotAfter
 	}
+	// One that came with its end in the past is not ordered again at once.
+	if rest := c.Issued.Add(leastRest); !c.restUntil(now).IsZero() && at.Before(rest) && c.life() > 2*leastRest {
+		at = rest
+	}
 	return at
 }
 
@@ -217,8 +221,12 @@ func (c Certificate) restUntil(now time.Time) time.Time {
 	if c.Issued.IsZero() || c.Issued.After(now) {
 		return time.Time{}
 	}
-	return c.Issued.Add(min(max(10*time.Minute, c.life()/100), c.life()/2))
+	return c.Issued.Add(min(max(leastRest, c.life()/100), c.life()/2))
 }
+
+// leastRest is the shortest time between two certificates for the same names,
+// for all but the shortest lifetimes.
+const leastRest = 10 * time.Minute
 
 // along adds key types that are not due but will be within a twentieth of
 // their lifetime: certificates that were ordered in one attempt are renewed
