@@ -20,9 +20,9 @@
 //	}
 //
 // This listens on ports 80 and 443, gets one certificate for both names, and
-// renews it when a third of its life is left. Started again, it orders
-// nothing: the certificate is there. There is nothing to close; what was
-// started has ended when the method returns.
+// renews it when the CA suggests it, or else when a third of its life is left.
+// Started again, it orders nothing: the certificate is there. There is nothing
+// to close; what was started has ended when the method returns.
 //
 // # Servers of your own
 //
@@ -43,8 +43,11 @@
 //   - [Manager.Ready] waits until there are certificates, and says at once if
 //     somebody's help is needed.
 //
-// [Manager.Update] replaces the Domains of a Manager that is running, and
-// [Manager.Renew] orders at once, with or without Run.
+// [Manager.Update] replaces the Domains of a Manager that is running.
+// [Manager.Renew] orders at once, [Manager.Activate] ends the waiting of
+// certificates that are to come into use later, [Manager.Revoke] replaces and
+// then revokes, and [Manager.Restore] goes back to certificates that
+// [Manager.Archived] lists. They work with and without Run.
 //
 // # What happens at start
 //
@@ -81,10 +84,17 @@
 // say otherwise, is what it is known by in the Store: change Names and keep
 // the Name, and what there is serves until the next certificate covers them.
 //
+// Names may move between Domains. One that has no certificate in its own
+// Domain yet is served with that of its former Domain while that is in date,
+// also after a restart. A Domain that has nothing under its Name takes over
+// the certificates of one that is no longer declared, if they cover all of its
+// names: it was renamed.
+//
 // A [CA] is known by name ("letsencrypt", "letsencrypt-staging") or given by
 // the URL of its ACME directory, with Roots if its own server has a
-// certificate from a private CA. What a Domain leaves zero, Manager.Default
-// fills.
+// certificate from a private CA. One that wants accounts to be bound to a
+// contract with it (external account binding) cannot be used. What a Domain
+// leaves zero, Manager.Default fills.
 //
 // # How names are proved
 //
@@ -118,44 +128,106 @@
 //	staging/<name>        those being ordered, or about to be put into use
 //	archive/<name>/…      former ones, and copies of what could not be read
 //	jobs/<name>           failures, the next attempt, what happened
+//	limits/<ca>/<id>/…    what the CA's limits leave to the account and to names
 //	leases/<name>         which process works on the Domain
 //	challenges/…          answers to challenges that are going on
 //
-// Back up accounts and domains; the rest comes back by itself. Nothing removes
-// former certificates from the archive but you.
+// Back up accounts and domains, and staging where certificates wait in it.
+// Without the rest a Manager goes on, but former certificates and limits are
+// forgotten. The archive keeps the ten newest Sets of a Domain, for 400 days
+// at most, and five copies of broken values; it is pruned when certificates
+// are activated. What belongs to a Domain that is no longer declared stays
+// until you remove it.
 //
-// The value of domains/<name> is one PEM text: for each key type a block with
-// what is known of the certificate, the private key, and the chain, leaf
-// first. With one key type, HAProxy, nginx and openssl can use the file as it
-// stands. Do not edit it: its hash is in it, and one that does not
-// match is replaced.
+// The value of domains/<name>, a Set, is one PEM text: for each key type a
+// block with what is known of the certificate, the private key, and the chain,
+// leaf first. With one key type, HAProxy, nginx and openssl can use the file as
+// it stands. Do not edit it: its hash is in it, and one that does not match is
+// replaced.
 //
 // The Store holds private keys. [store.Dir] makes files that only their owner
-// can read, and on Unix refuses a directory that others may write to. [store.Memory]
-// keeps everything in the process, and orders anew at each start: it is for
-// tests.
+// can read, and on Unix refuses a directory that others may write to.
+// [store.Memory] keeps everything in the process, and orders anew at each
+// start: it is for tests.
 //
-// # Renewal and failures
+// # When it is renewed
 //
-// A certificate is renewed when a third of its life is left, or half of it
-// where it lives for less than ten days; Domain.RenewWindow says otherwise. A
-// window that would begin in the first tenth of a certificate's life is not
-// used. Deadlines are met within a minute also after the machine was
-// suspended, or its clock set.
+// A CA that offers renewal information (RFC 9773) suggests when, and is asked
+// as often as it says. It decides between half and 85 % of a certificate's
+// life. When the time that it suggests has passed, the certificate is renewed
+// at once: so a CA tells that it is about to revoke it. With Domain.ARI Off no
+// CA is asked.
+//
+// Where the CA suggests nothing, a certificate is renewed when a third of its
+// life is left, or half of it where it lives for less than ten days.
+// Domain.RenewWindow says otherwise; then a CA can only ask for less. A window
+// that would begin in the first tenth of a certificate's life is not used.
+// Deadlines are met within a minute also after the machine was suspended, or
+// its clock set.
+//
+// Renew orders at once. But for the same names and key type nothing is ordered
+// from one CA within ten minutes, or a hundredth of the lifetime if that is
+// longer: a loop around Renew does not use up what the CA allows.
+//
+// # When it is activated
+//
+// Certificates come into use as soon as they are there, in all processes that
+// share the Store. With Domain.ActivationDelay they wait in staging, for
+// clients whose clocks are behind; but not if those in use lack something, are
+// to be revoked, or would end meanwhile. With Domain.HoldActivation they wait
+// for Activate, the first ones included, and whatever happens to those in use:
+// see to it that somebody comes. The status shows what waits, and the event
+// expiring warns when those in use near their end. What Renew and Revoke get
+// does not wait; where certificates wait already, Renew activates these instead
+// of ordering others.
+//
+// Revoke gets certificates with other keys, has them served, and only then has
+// the former ones revoked. Restore puts certificates from the archive back
+// into use; it does not know whether they have been revoked. If they are due,
+// they are renewed at the next look.
+//
+// # Failures
 //
 // What fails is tried again after 30 seconds (Manager.RetryDelay), and then
-// after twice that, up to a day, each give or take a half. What will fail
+// after twice that, up to a day, each give or take a half; and no later than
+// after a tenth of the life that is left to the certificates in use. After a
+// certificate that cannot be used, the first delay is an hour. What will fail
 // again until somebody changes something, such as terms that are not accepted,
 // is tried once a day. If the CA says when it wants to be asked again, that is
-// obeyed, up to two days. Failures and the time of the next attempt are in the
-// Store, where they outlast a restart. Once you have repaired what was wrong,
-// Renew does not wait for that time.
+// obeyed: up to two days from a Retry-After header, up to a week from the words
+// of a limit. Failures and the time of the next attempt are in the Store, where
+// they outlast a restart. Once you have repaired what was wrong, Renew does not
+// wait for that time; nor does Run, when the names, key types, CAs, contacts or
+// challenge types have changed since, or the terms have been accepted.
+//
+// With several CAs in Domain.CAs, the next is asked after Manager.RetryFailover
+// failures in a row (13), or when a quarter of the time is gone, or will be
+// before the CA takes an order again. Time is what was left of the
+// certificates in use when the renewal began. Where there are none, the next is
+// asked as soon as a limit of the CA's lasts for more than five minutes. What
+// fails because of a name, such as one that does not resolve, would fail at
+// the next CA, too, and does not count. After the last CA comes the first; the
+// next renewal begins with the first.
+//
+// The limits of CAs are obeyed before they are met: orders of an account,
+// failed validations of a name, and certificates for the same names are counted
+// in the Store, for all processes together. The numbers are those of Let's
+// Encrypt, for other CAs without the last of the three; CA.Limits has others.
+// What a CA says of a limit is written down, for the account or the names that
+// it is about. Names that it has paused are left
+// alone for a week; the error and the status name the page where you can unpause
+// them. Call Renew when you have. It obeys all other limits.
 //
 // Up to 32 Domains at a time are worked on at one CA, each attempt for 15
 // minutes at most; where a CA asks for more than a minute of patience, the
 // order is put aside until then. A Domain that fails does not hold up others.
 // While it does, the certificate that there is stays in use, even after its
 // end.
+//
+// Each operation of the Store gets a context that ends after 15 seconds, a list
+// after 5 minutes. A Notifier has a minute for an event, a Challenger the rest
+// of the attempt; what has not returned ten seconds after that is left behind,
+// and Run names it when it ends. A panic in them is an error like others.
 //
 // A process may be killed at any moment. Keys are stored before a CA hears of
 // them, and an order's URL with its key; the next attempt goes on from there,
@@ -166,16 +238,30 @@
 //
 // # Being told
 //
-// A [Notifier] hears of each attempt before it is made, of each challenge that
-// is set up, of failures with the time of the next attempt, and of
-// certificates that were renewed or put into use. The last it hears in every
-// process, the others once for all that share a Store. That something was
-// renewed is repeated, also after a restart, until it returns nil.
+// A [Notifier] hears of these events:
 //
-// It may veto attempts and challenges with an error that wraps [ErrVeto]; no
-// other error stops anything. A vetoed attempt is made at the next regular
-// look (Manager.CheckInterval), in place of a vetoed challenge the next type
-// is tried.
+//	renewing         before an attempt; at most once an hour
+//	challenge-setup  an answer is in place, and the CA not yet told to look
+//	renewed          certificates have been obtained and stored
+//	installed        this process serves other certificates than before
+//	errored          an attempt has failed; at most once an hour
+//	expiring         a certificate in use nears its end; at most once a day
+//
+// It hears installed in every process, the others once for all that share a
+// Store. Errored may come for what has helped itself an hour later; expiring
+// says that it has not. That begins when a tenth of the life is left
+// (Domain.WarnWindow), or when a veto has lasted for a third of the time in
+// which there should have been a renewal. It is about certificates in use: a
+// Domain that never got one raises errored only. Renewed is repeated, also
+// after a restart, until the Notifier returns nil.
+//
+// A Notifier may veto renewing and challenge-setup with an error that wraps
+// [ErrVeto]; no other error stops anything. A vetoed attempt is made at the
+// next regular look (Manager.CheckInterval), in place of a vetoed challenge
+// the next type is tried.
+//
+// [status.Command] is a Notifier that runs a program, in the two ways in which
+// Apache's mod_md does.
 //
 // [Manager.Status] reports how each Domain stands, [status.Text] and
 // [status.JSON] serve that over HTTP. The report names all Domains and what
@@ -205,12 +291,35 @@
 //     nothing secret is in the Store for it, and nothing has to be kept in
 //     step with the answer.
 //   - Whether the Notifier has still to hear of a renewal is not stored as a
-//     task. The job has the hash of the certificates that it has accepted, and
-//     the event is due while those in use have another. So no crash between
-//     two writes can lose it.
+//     task. The Job has the hash of the Set that it has accepted
+//     (Job.Announced), and the event is due while the Set that was obtained
+//     last has another. So no crash between two writes can lose it.
 //   - Challenge answers are read from the Store in rounds, with nothing
-//     remembered between them. A cache of answers that are not there would let
-//     anybody who asks ahead of the CA hide one that comes.
+//     remembered between them. A cache of answers that are not there, be it
+//     for a second, would let anybody who asks ahead of the CA hide one that
+//     comes. A flood costs ten rounds a second, whatever its size.
+//   - There is a floor under all that orders: the rest between two
+//     certificates for the same names from one CA. It holds whatever windows,
+//     renewal information and users say, so that no mistake in them uses up
+//     a CA's limits. Only Revoke is above it, and what lacks a name or a key
+//     type. A certificate that is said to have come in the future sets no
+//     floor, so that a clock that was wrong once does not hold up renewals.
+//   - The Job has a fingerprint of the configuration with which the last
+//     attempt was made (Job.For). With another, the delay after its failure
+//     says nothing, and is void; what a CA has said of its limits stands.
+//   - Limits are counted as the moment at which the bucket will be full again:
+//     one time stamp, that needs no clearing. Order slots are taken from the
+//     Store in blocks, so that a thousand orders are not a thousand writes of
+//     one value; who ends loses the rest of a block.
+//   - What could not be used, or has failed in a way that is the CA's, counts
+//     towards failover; what is about a name does not: one dead name must not
+//     turn a Domain from one CA to the next and back.
+//   - Every operation of the Store has a deadline (patience.go). One that
+//     hangs without would hold an attempt, and with it a lane, for ever.
+//   - A name keeps the certificate of another Domain until there is a better
+//     one, and a Domain that has nothing adopts the Set of one that is gone
+//     (lend.go): to rename, split or merge Domains must not take a site away.
+//     The Set of the Domain that is gone stays where it is; it may come back.
 //   - A wrong configuration makes GetCertificate return an error that is both
 //     ErrNotManaged and the ConfigErrors: a server that has certificates of
 //     its own for what is not managed goes on with them.

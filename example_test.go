@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/manageddomains/md"
+	"github.com/manageddomains/md/acmeclient"
 	"github.com/manageddomains/md/acmeclient/acmetest"
 	"github.com/manageddomains/md/challenge"
 	"github.com/manageddomains/md/status"
@@ -247,6 +249,154 @@ func ExampleManager_Renew() {
 	// true
 }
 
+// byHost is a transport to several CAs in the same process.
+type byHost map[string]*acmetest.CA
+
+func (cas byHost) RoundTrip(r *http.Request) (*http.Response, error) {
+	return cas[r.URL.Host].Client().Transport.RoundTrip(r)
+}
+
+// With several CAs, the next is asked when one fails. In earnest they are, for
+// example, {Name: "letsencrypt"} and the URL of another, and what is tried
+// here by hand is done by Run.
+func Example_failover() {
+	one := &acmetest.CA{BaseURL: "https://one.test"}
+	two := &acmetest.CA{BaseURL: "https://two.test"}
+	defer one.Close()
+	defer two.Close()
+	m := &md.Manager{
+		Domains:       []md.Domain{{Names: []string{"example.com"}}},
+		Default:       md.Domain{CAs: []md.CA{{URL: one.DirectoryURL()}, {URL: two.DirectoryURL()}}},
+		RetryFailover: 2, // zero: 13
+		HTTPClient:    &http.Client{Transport: byHost{"one.test": one, "two.test": two}},
+		Store:         new(store.Memory),
+	}
+	for _, ca := range []*acmetest.CA{one, two} {
+		ca.HTTP, ca.TLS = m.HTTPHandler(nil), m.TLSConfig()
+	}
+
+	one.SetDown(true)
+	for range 3 {
+		err := m.Renew(context.Background(), "example.com")
+		fmt.Println("done:", err == nil)
+	}
+	for d := range m.Status() {
+		fmt.Println(d.Certificates[0].CA)
+	}
+	// Output:
+	// done: false
+	// done: false
+	// done: true
+	// https://two.test/directory
+}
+
+// A program is told what happens: "/usr/local/bin/certs --mail renewed example.com".
+// If it ends with a status other than zero for "renewing", nothing is renewed
+// for the time being.
+func Example_program() {
+	args, err := status.ParseCommand("/usr/local/bin/certs --mail")
+	if err != nil {
+		log.Fatal(err)
+	}
+	m := &md.Manager{
+		Domains:     []md.Domain{{Names: []string{"example.com"}}},
+		AcceptTerms: true,
+		Notifier:    &status.Command{Args: args, Logger: slog.Default()},
+	}
+	if err := m.ListenAndServe(context.Background(), app); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// A key has become known to others: the certificate is replaced, and then
+// revoked. Nobody is without one in between.
+func ExampleManager_Revoke() {
+	ca := new(acmetest.CA)
+	defer ca.Close()
+	m := &md.Manager{
+		Domains:    []md.Domain{{Names: []string{"example.com"}}},
+		Default:    md.Domain{CAs: []md.CA{{URL: ca.DirectoryURL()}}},
+		HTTPClient: ca.Client(),
+		Store:      new(store.Memory),
+	}
+	ca.HTTP, ca.TLS = m.HTTPHandler(nil), m.TLSConfig()
+	fmt.Println(m.Renew(context.Background(), "example.com"))
+
+	fmt.Println(m.Revoke(context.Background(), "example.com", acmeclient.KeyCompromise))
+	for _, c := range ca.Certificates() {
+		fmt.Println("revoked:", !c.Revoked.IsZero())
+	}
+	// Output:
+	// <nil>
+	// <nil>
+	// revoked: true
+	// revoked: false
+}
+
+// With HoldActivation, certificates are obtained and renewed in time, and come
+// into use when you say so.
+func ExampleManager_Activate() {
+	ca := new(acmetest.CA)
+	defer ca.Close()
+	renewed := make(chan bool, 1)
+	m := &md.Manager{
+		Domains:    []md.Domain{{Names: []string{"example.com"}, HoldActivation: md.On}},
+		Default:    md.Domain{CAs: []md.CA{{URL: ca.DirectoryURL()}}},
+		HTTPClient: ca.Client(),
+		Store:      new(store.Memory),
+		Notifier: md.NotifierFunc(func(_ context.Context, e md.Event) error {
+			if e.Kind == status.Renewed {
+				renewed <- true
+			}
+			return nil
+		}),
+	}
+	ca.HTTP, ca.TLS = m.HTTPHandler(nil), m.TLSConfig()
+	show := func() {
+		for d := range m.Status() {
+			fmt.Println(d.State, len(d.Staged))
+		}
+	}
+
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- m.Run(ctx) }()
+	<-renewed
+	show()
+	fmt.Println(m.Activate(ctx, "example.com"))
+	show()
+
+	stop()
+	fmt.Println(<-done)
+	// Output:
+	// pending 1
+	// <nil>
+	// good 0
+	// <nil>
+}
+
+// Clients cannot use the certificate from yesterday: the one before is still
+// there.
+func ExampleManager_Restore() {
+	ctx := context.Background()
+	m := &md.Manager{
+		Domains: []md.Domain{{Names: []string{"example.com"}}},
+		Store:   store.NewDir("/var/lib/myserver/md"),
+	}
+	former, err := m.Archived(ctx, "example.com")
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, f := range former {
+		fmt.Println(f.ID, f.Certificates[0].Issuer, f.Certificates[0].NotAfter)
+	}
+	if len(former) > 0 {
+		if err := m.Restore(ctx, "example.com", former[0].ID); err != nil {
+			log.Fatal(err)
+		}
+	}
+}
+
 // What fails is told, and nothing is renewed while there is work on the
 // servers.
 func ExampleNotifierFunc() {
@@ -264,6 +414,8 @@ func ExampleNotifierFunc() {
 				}
 			case status.Errored:
 				return mail(ctx, fmt.Sprintf("%s: %v; next attempt at %v", e.Domain, e.Err, e.NextAttempt))
+			case status.Expiring: // nothing has helped: now it needs somebody
+				return mail(ctx, fmt.Sprintf("%s ends at %v: %v", e.Domain, e.Certificates[0].NotAfter, e.Err))
 			case status.Renewed: // comes again until this returns nil
 				return mail(ctx, fmt.Sprintf("%s has a certificate until %v", e.Domain, e.Certificates[0].NotAfter))
 			}

@@ -68,6 +68,15 @@ type (
 	Reason = acmeclient.Reason
 )
 
+// Why a certificate is revoked (RFC 5280 §5.3.1).
+const (
+	Unspecified          = acmeclient.Unspecified
+	KeyCompromise        = acmeclient.KeyCompromise
+	AffiliationChanged   = acmeclient.AffiliationChanged
+	Superseded           = acmeclient.Superseded
+	CessationOfOperation = acmeclient.CessationOfOperation
+)
+
 // The key types. P256 is the default; RSA is for clients that are older than
 // about 2014.
 const (
@@ -355,7 +364,8 @@ func (m *Manager) Update(ctx context.Context, domains []Domain) error {
 // Run, and does not wait for the time of the next attempt. If an attempt is
 // under way, it waits for its end; then it makes its own.
 //
-// What the CA's limits forbid, Renew does not do either; and certificates for
+// If certificates wait to be activated, it activates those and orders no
+// others. What the CA's limits forbid, Renew does not do either; and certificates for
 // the same names are not ordered from one CA within ten minutes or a hundredth
 // of their lifetime, whichever is longer.
 //

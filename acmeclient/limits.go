@@ -36,11 +36,15 @@ func (l Limits) Check() error {
 }
 
 // Allowed returns ca.Limits with what is zero filled in: Let's Encrypt's limits, or those of its staging environment if ca is that.
-// For any other CA they are a guess on the safe side.
+// For any other CA they are a guess on the safe side, but that certificates are not limited: one CA's days are another's weeks.
 func (ca CA) Allowed() Limits {
 	known := letsEncryptLimits()
-	if resolved, err := ca.Resolve(); err == nil && resolved.URL == letsEncryptStagingURL {
+	switch resolved, err := ca.Resolve(); {
+	case err == nil && resolved.URL == letsEncryptStagingURL:
 		known = letsEncryptStagingLimits()
+	case err == nil && resolved.URL != letsEncryptURL:
+		// A guess that is too low lets certificates expire that live for a day. The floor between two of them holds all the same.
+		known.Certificates = Rate{Count: -1, Per: known.Certificates.Per}
 	}
 	return Limits{
 		Orders:       ca.Limits.Orders.or(known.Orders),

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/manageddomains/md/status"
@@ -26,6 +27,10 @@ func (e *Engine) Archived(ctx context.Context, name string) ([]status.Archived, 
 	return list, nil
 }
 
+// errRefused ends an attempt that was asked for something that cannot be done.
+// It says nothing against the Domain.
+var errRefused = errors.New("refused")
+
 // Restore makes a former Set of a Domain its active one.
 func (e *Engine) Restore(ctx context.Context, name, id string) error {
 	return e.perform(ctx, name, task{restore: id})
@@ -35,10 +40,13 @@ func (e *Engine) Restore(ctx context.Context, name, id string) error {
 // archive.
 func (a *attempt) restore(ctx context.Context) error {
 	set, err := a.e.records.FromArchive(ctx, a.def.Name, a.task.restore)
-	if err != nil {
-		return err
+	if err == nil {
+		err = a.check(set, a.active)
 	}
-	if a.stagedComplete() {
+	if err != nil {
+		return fmt.Errorf("%w: %w", errRefused, err)
+	}
+	if a.staged != nil { // also an order in progress: its key may be needed
 		if err := a.e.records.Keep(ctx, a.def.Name, a.staged); err != nil {
 			return err
 		}

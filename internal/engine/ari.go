@@ -31,7 +31,9 @@ func (a *attempt) askRenewalInfo(ctx context.Context) {
 			}
 			info := a.job.ARI[id]
 			// RFC 9773 §4.3: not after the certificate has expired.
-			if !now.Before(info.Ask) && now.Before(leaf.NotAfter) {
+			// A moment further away than any answer's was written by a wrong clock.
+			due := !now.Before(info.Ask) || info.Ask.After(now.Add(policy.MaxRetryDelay))
+			if due && now.Before(leaf.NotAfter) {
 				info = a.renewalInfo(ctx, c, leaf, id, info, now)
 			}
 			infos[id] = info
@@ -75,7 +77,7 @@ func (a *attempt) noRenewalInfo(info record.RenewalInfo, said acmeclient.Renewal
 	default:
 		const longest = 6 * time.Hour
 		for range min(info.Errors, 10) {
-			pause = min(2*pause, longest)
+			pause = max(pause, min(2*pause, longest)) // the CA may have asked for more
 		}
 		info.Errors++
 		a.log.Debug("asking when to renew failed", "error", err)

@@ -44,7 +44,8 @@ type attempt struct {
 	ca    acmeclient.CA // the one that is asked, once it is chosen
 	noted []string      // names of which the ledger remembers what that CA has said
 
-	active        *record.Set // as the Store has it, nil if none can be read
+	active        *record.Set   // as the Store has it, nil if none can be read
+	activeVersion store.Version // also of one that is broken
 	job           *record.Job
 	jobVersion    store.Version
 	written       *record.Job // the Job as the Store has it
@@ -59,6 +60,9 @@ type attempt struct {
 	satisfied bool // there is nothing to do, or it is done
 	leftover  bool // staging could not be cleared
 }
+
+// errTooLong ends an attempt that has lasted for attemptLimit.
+var errTooLong = fmt.Errorf("it took over %v", attemptLimit)
 
 // errTooSoon ends an attempt that was asked for, but would spend the CA's
 // limits.
@@ -135,7 +139,7 @@ func (a *attempt) run(ctx context.Context) error {
 	rules := a.def.rules()
 	rules.Restless = a.e.knobs.Load().Restless
 	decision := policy.Next(rules, a.facts(), a.e.now())
-	if decision.Due() {
+	if decision.Due() && !a.task.activate { // Activate orders nothing
 		return a.renewAndRevoke(ctx, decision)
 	}
 	if a.task.renew && !a.activated {
@@ -155,7 +159,7 @@ func (a *attempt) facts() policy.Facts {
 		Forced:       a.task.renew && !a.activated,
 		Revoked:      a.task.revoke != nil,
 	}
-	if a.fresh {
+	if a.fresh || a.task.revoke != nil {
 		f.NotBefore = time.Time{}
 	}
 	return f
@@ -214,10 +218,10 @@ func (a *attempt) renew(ctx context.Context, decision policy.Decision) error {
 	}
 	var from issuer = &acmeIssuer{attempt: a}
 	for _, t := range decision.KeyTypes {
-		if c := a.staged.Credential(t); c != nil && c.Complete() && checkCredential(c, a.def.Names, a.e.now()) == nil {
-			continue // a former attempt got this far
+		cred, err := a.obtained(t)
+		if err != nil {
+			cred, err = from.issue(ctx, acmeclient.KeyType(t))
 		}
-		cred, err := from.issue(ctx, acmeclient.KeyType(t))
 		if err != nil {
 			return err
 		}
@@ -226,6 +230,16 @@ func (a *attempt) renew(ctx context.Context, decision policy.Decision) error {
 		}
 	}
 	return a.activateInTime(ctx)
+}
+
+// obtained returns the credential of a key type that a former attempt has
+// staged, if it is good for what is wanted by now.
+func (a *attempt) obtained(keyType string) (record.Credential, error) {
+	c := a.staged.Credential(keyType)
+	if c == nil {
+		return record.Credential{}, errUnfit
+	}
+	return *c, checkCredential(c, a.def.Names, a.e.now())
 }
 
 // stageComplete stages a credential that has its certificate. With the last
@@ -311,11 +325,12 @@ func (a *attempt) readActive(ctx context.Context) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case errors.As(err, &broken):
+		a.activeVersion = broken.Version
 		return a.setAside(ctx, broken)
 	case err != nil:
 		return err
 	}
-	a.active = set
+	a.active, a.activeVersion = set, version
 	a.e.mu.Lock()
 	served := a.d.version
 	a.e.mu.Unlock()
@@ -390,7 +405,11 @@ func (a *attempt) tidy(ctx context.Context) error {
 // be taken away stay recorded.
 func (a *attempt) cleanUp(ctx context.Context) {
 	var left []record.SetUp
-	for _, s := range a.job.SetUps {
+	for i, s := range a.job.SetUps {
+		if ctx.Err() != nil { // the time for all of them is over
+			left = append(left, a.job.SetUps[i:]...)
+			break
+		}
 		if err := a.cleanUpOne(ctx, s); err != nil {
 			a.log.Warn("cleaning up a challenge failed; it will be tried again",
 				"type", s.Type, "name", s.Name, "error", err)
@@ -409,6 +428,12 @@ func (a *attempt) cleanUp(ctx context.Context) {
 func (a *attempt) cleanUpOne(ctx context.Context, s record.SetUp) error {
 	c := challenge.Challenge{Type: s.Type, Name: s.Name, Token: s.Token, KeyAuthorization: s.KeyAuthorization}
 	by := a.e.challenger(a.def, s.Type)
+	switch { // the built-in ones are always there
+	case by == nil && s.Type == "http-01":
+		by = a.e.http01
+	case by == nil && s.Type == "tls-alpn-01":
+		by = a.e.tlsalpn01
+	}
 	if by == nil {
 		return fmt.Errorf("the Domain has no challenger for %s any more", s.Type)
 	}

@@ -62,6 +62,15 @@ func (is *acmeIssuer) authorize(ctx context.Context, order *acmeclient.Order) (*
 	return ready, nil
 }
 
+// nameOf is the name of an authorization as the order has it (RFC 8555
+// §7.1.4).
+func nameOf(a *acmeclient.Authorization) string {
+	if a.Wildcard {
+		return "*." + a.Name
+	}
+	return a.Name
+}
+
 // whyNotReady asks which names could not be validated when the order does not
 // become ready: few CAs say so in the order itself, and some leave it pending
 // for ever. The next attempt prefers another challenge type.
@@ -76,7 +85,7 @@ func (is *acmeIssuer) whyNotReady(ctx context.Context, proofs []*proof, err erro
 			continue
 		}
 		is.job.FailedChallenge = p.choices[0].offered.Type
-		is.ledger(is.ca).failed(ctx, p.authz.Name)
+		is.ledger(is.ca).failed(ctx, nameOf(p.authz))
 		why := *authz.Problem
 		why.Op, why.Name, why.URL = "prove control of the name", authz.Name, authz.URL
 		errs = append(errs, &why)

@@ -36,8 +36,8 @@ func (a *attempt) choose(ctx context.Context) error {
 	for {
 		ca := a.e.caAt(a.def, policy.Chance(a.def.urls(), a.job.CA, a.trials(blocked), a.job.Left, a.e.cfg.Failover, now))
 		a.enter(ca, now)
-		if b := blocked[ca.URL]; b != nil { // all have been asked
-			return b
+		if blocked[ca.URL] != nil { // all have been asked
+			return soonest(blocked)
 		}
 		noted, err := a.ledger(ca).open(ctx, a.def.Names, a.task.asked())
 		var b *blockedError
@@ -47,6 +47,17 @@ func (a *attempt) choose(ctx context.Context) error {
 		}
 		blocked[ca.URL] = b
 	}
+}
+
+// soonest is the error that is over first.
+func soonest(blocked map[string]*blockedError) *blockedError {
+	var first *blockedError
+	for _, b := range blocked {
+		if first == nil || b.until.Before(first.until) {
+			first = b
+		}
+	}
+	return first
 }
 
 // beginTrials notes what is left of the life of the certificates in use when
@@ -62,7 +73,13 @@ func (a *attempt) beginTrials(now time.Time) {
 // are none or one has expired.
 func (a *attempt) left(now time.Time) time.Duration {
 	var end time.Time
-	for _, c := range certificatesOf(a.active) {
+	certs := certificatesOf(a.active)
+	if a.active == nil { // the Store may not let us read it
+		a.e.mu.Lock()
+		certs = a.d.certs
+		a.e.mu.Unlock()
+	}
+	for _, c := range certs {
 		if end.IsZero() || c.NotAfter.Before(end) {
 			end = c.NotAfter
 		}

@@ -31,9 +31,9 @@ func outcomeOf(ctx context.Context, err error) outcome {
 		return succeeded
 	case errors.Is(err, status.ErrVeto):
 		return vetoed
-	case errors.Is(err, errTooSoon):
+	case errors.Is(err, errTooSoon), errors.Is(err, errRefused):
 		return refused
-	case errors.Is(ctx.Err(), context.Canceled): // the end of Run, or of the lease
+	case ctx.Err() != nil && !errors.Is(context.Cause(ctx), errTooLong): // the end of Run, of the caller's patience, or of the lease
 		return interrupted
 	case errors.Is(err, acmeclient.ErrWait), errors.As(err, new(*blockedError)):
 		return waiting
@@ -60,7 +60,7 @@ func (a *attempt) conclude(ctx context.Context, err error) error {
 	}
 	now := a.e.now()
 	if result == failed || result == succeeded && a.satisfied {
-		a.job.For = a.def.fingerprint(a.e.cfg.AcceptTerms)
+		a.job.For = a.def.print
 	}
 	switch result {
 	case succeeded:
@@ -80,18 +80,18 @@ func (a *attempt) conclude(ctx context.Context, err error) error {
 
 // tellAll tells the Notifier what the attempt has led to.
 func (a *attempt) tellAll(ctx context.Context, result outcome, err error) {
-	switch {
-	case result == failed:
+	if result == failed {
 		_ = a.tell(ctx, time.Hour, status.Event{
 			Kind: status.Errored, Err: err, Attempts: a.job.Errors, NextAttempt: a.job.NextRun,
 		})
-	case a.satisfied:
+	}
+	if result != interrupted { // whether there is something to renew by now or not
 		a.announce(ctx)
 	}
 	if a.activated {
 		a.e.tellInstalled(ctx, a.d)
 	}
-	if !a.satisfied {
+	if !a.satisfied || a.stagedComplete() { // what waits does not help what is in use
 		a.warn(ctx, result, err)
 	}
 }
@@ -268,7 +268,7 @@ func (a *attempt) saveJob(ctx context.Context) {
 	a.e.mu.Lock()
 	defer a.e.mu.Unlock()
 	a.d.job, a.d.unsaved = a.job.Clone(), a.unsaved
-	a.d.fresh = a.d.fresh && a.job.For != a.d.def.fingerprint(a.e.cfg.AcceptTerms)
+	a.d.fresh = a.d.fresh && a.job.For != a.d.def.print
 }
 
 // nextLook is when to look at the Domain again.

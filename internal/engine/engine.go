@@ -62,6 +62,8 @@ type Domain struct {
 
 	ActivationDelay time.Duration
 	HoldActivation  bool
+
+	print string // its fingerprint, set by SetDomains
 }
 
 // rules are the Domain's wishes as policy wants them.

@@ -32,6 +32,9 @@ func (e *Engine) guarded(log *slog.Logger, f func() error) (err error) {
 // as long as ctx and the grace behind it; then it is left to itself, and the
 // attempt goes on without it.
 func (e *Engine) hook(ctx context.Context, what string, f func(ctx context.Context) error) error {
+	if e.hangsIn(what) { // one that does not return is enough
+		return fmt.Errorf("%s: %w", what, errHangs)
+	}
 	h := &hook{what: what}
 	done := make(chan error, 1)
 	go func() {
@@ -68,6 +71,18 @@ func (e *Engine) hook(ctx context.Context, what string, f func(ctx context.Conte
 type hook struct {
 	what     string
 	returned bool
+}
+
+// hangsIn reports whether a former call has not returned.
+func (e *Engine) hangsIn(what string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for h := range e.hanging {
+		if h.what == what {
+			return true
+		}
+	}
+	return false
 }
 
 // hangs names the hooks that have not returned, nil if there are none.

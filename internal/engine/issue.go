@@ -31,6 +31,19 @@ type acmeIssuer struct {
 // issue orders a certificate, or goes on with the order that a former attempt
 // has staged.
 func (is *acmeIssuer) issue(ctx context.Context, t acmeclient.KeyType) (record.Credential, error) {
+	cred, err := is.issueOnce(ctx, t)
+	if !is.accountGone(err) {
+		return cred, err
+	}
+	// Nothing of that account can be used any more: register it again, and
+	// order with it.
+	if err := is.reopen(ctx); err != nil {
+		return cred, err
+	}
+	return is.issueOnce(ctx, t)
+}
+
+func (is *acmeIssuer) issueOnce(ctx context.Context, t acmeclient.KeyType) (record.Credential, error) {
 	var none record.Credential
 	if err := is.open(ctx); err != nil {
 		return none, err
@@ -47,15 +60,7 @@ func (is *acmeIssuer) issue(ctx context.Context, t acmeclient.KeyType) (record.C
 		// The order of a former attempt is of no use any more.
 		is.log.Info("the open order cannot be used any more; ordering anew", "order", order.URL, "reason", err)
 	}
-	cred, order, err = is.begin(ctx, t)
-	if err != nil && is.accountGone(err) {
-		// Nothing was ordered: register it again, and order once more.
-		if err := is.reopen(ctx); err != nil {
-			return none, err
-		}
-		cred, order, err = is.begin(ctx, t)
-	}
-	if err != nil {
+	if cred, order, err = is.begin(ctx, t); err != nil {
 		return none, err
 	}
 	return is.complete(ctx, cred, order)
@@ -194,6 +199,9 @@ func (is *acmeIssuer) complete(ctx context.Context, cred record.Credential, orde
 	}
 	is.step("downloading the certificate")
 	chain, warnings, err := is.session.Certificate(ctx, order)
+	if orderGone(err) {
+		return cred, fmt.Errorf("%w: its certificate is gone: %w", errSpent, err)
+	}
 	if err != nil {
 		return cred, err
 	}

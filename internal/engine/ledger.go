@@ -113,7 +113,7 @@ func (l ledger) takeSlot() bool {
 }
 
 func (l ledger) takeBlock(ctx context.Context, orders policy.Rate) error {
-	n := min(slotBlock, max(1, orders.Count/20))
+	n := 0
 	var blocked *blockedError
 	err := l.change(ctx, record.AccountLimit, func(limit record.Limit) (record.Limit, bool) {
 		now := l.e.now()
@@ -123,6 +123,7 @@ func (l ledger) takeBlock(ctx context.Context, orders policy.Rate) error {
 			blocked = &blockedError{until: free, why: fmt.Sprintf("%d orders in %v are all that the CA allows", orders.Count, orders.Per)}
 			return limit, false
 		}
+		n = bucket.Tokens(orders, min(slotBlock, max(1, orders.Count/20)), now)
 		limit.Orders = bucket.Take(orders, n, now).Full
 		return limit, true
 	})
@@ -206,10 +207,8 @@ func (l ledger) warn(name string, err error) {
 	}
 }
 
-// takeCertificate counts a certificate for the Domain's exact names, before
-// the CA is asked to issue it, or says when the CA allows it. The Job holds
-// the count: it is written with the set-ups of the order's challenges, or
-// when the attempt ends.
+// certificateAllowed returns a *blockedError if the CA allows no certificate
+// more for the Domain's exact names. The Job holds the count.
 func (a *attempt) certificateAllowed() error {
 	limit := a.ca.Allowed().Certificates
 	now := a.e.now()

@@ -42,7 +42,7 @@ func (e *Engine) lendLost(d *domain, kept []string) {
 // kept. e.mu is held.
 func (e *Engine) lend(c certificate, creds []*live.Credential, kept []string) {
 	for _, name := range c.Names {
-		if !slices.Contains(kept, name) {
+		if !slices.Contains(kept, name) && c.NotAfter.After(e.lenders[name].notAfter) { // the best there is
 			e.lenders[name] = lender{creds: creds, notAfter: c.NotAfter}
 		}
 	}
@@ -177,7 +177,7 @@ func (a *attempt) adopt(ctx context.Context) error {
 	if set == nil || a.adoptable(set) != nil {
 		return nil
 	}
-	version, err := a.e.records.Adopt(ctx, a.def.Name, set)
+	version, err := a.e.records.Adopt(ctx, a.def.Name, set, a.activeVersion)
 	if err != nil {
 		return err
 	}

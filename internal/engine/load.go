@@ -26,27 +26,26 @@ const parallelReads = 16
 // SetDomains declares the Domains, without any I/O: those that are unchanged
 // keep everything, those that are gone are no longer served.
 func (e *Engine) SetDomains(defs []*Domain) {
+	for _, def := range defs {
+		def.print = def.fingerprint(e.cfg.AcceptTerms) // it asks the Challengers, which may do anything
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	wanted := make(map[string]*Domain, len(defs))
 	for _, def := range defs {
 		wanted[def.Name] = def
 	}
+	gone := make(map[string][]string) // names that leave, by the Domain that had them
 	for name, d := range e.domains {
 		if def := wanted[name]; def != nil {
 			e.lendLost(d, def.Names)
+			gone[name] = slices.DeleteFunc(slices.Clone(d.def.Names), func(n string) bool {
+				return slices.Contains(def.Names, n)
+			})
 		} else {
 			e.lendLost(d, nil)
 			e.forget(d)
-		}
-	}
-	// Names that leave a Domain go before any is added: they may move.
-	for _, def := range defs {
-		if d := e.domains[def.Name]; d != nil {
-			gone := slices.DeleteFunc(slices.Clone(d.def.Names), func(n string) bool {
-				return slices.Contains(def.Names, n)
-			})
-			e.table.Remove(gone, def.Name)
+			gone[name] = d.def.Names
 		}
 	}
 	for _, def := range defs {
@@ -58,32 +57,36 @@ func (e *Engine) SetDomains(defs []*Domain) {
 		e.domains[def.Name] = d
 		e.serve(d)
 	}
+	// Names go last, and only from those who still have them: a name that moves
+	// is served all the time.
+	for domain, names := range gone {
+		e.table.Remove(names, domain)
+	}
 	e.unsearched = true
 	e.announceChange()
 }
 
-// forget stops serving and looking after d. e.mu is held.
+// forget stops looking after d. e.mu is held.
 func (e *Engine) forget(d *domain) {
 	d.removed = true
 	e.unschedule(d)
 	if d.cancel != nil {
 		d.cancel()
 	}
-	e.table.Remove(d.def.Names, d.def.Name)
 	delete(e.domains, d.def.Name)
 }
 
 // redefine gives d another definition; it keeps what it serves until it has
 // better. e.mu is held.
 func (e *Engine) redefine(d *domain, def *Domain) {
-	same := d.def.fingerprint(true) == def.fingerprint(true) && d.def.RenewWindow == def.RenewWindow &&
+	same := d.def.print == def.print && d.def.RenewWindow == def.RenewWindow &&
 		d.def.HoldActivation == def.HoldActivation && d.def.ActivationDelay == def.ActivationDelay
 	d.def = def
 	if same {
 		return
 	}
 	e.serve(d)
-	d.fresh = d.job.For != def.fingerprint(e.cfg.AcceptTerms)
+	d.fresh = d.job.For != def.print
 	switch {
 	case d.busy:
 		d.again = true
@@ -122,7 +125,9 @@ func (e *Engine) Load(ctx context.Context) error {
 			}
 			if err != nil {
 				e.mu.Lock()
-				e.schedule(d, e.now())
+				if !d.busy && !d.loaded {
+					e.schedule(d, e.now())
+				}
 				e.mu.Unlock()
 			}
 			return err
@@ -202,7 +207,7 @@ func (e *Engine) readDomain(ctx context.Context, d *domain) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	d.loaded, d.job = true, job
-	d.fresh = job.For != d.def.fingerprint(e.cfg.AcceptTerms)
+	d.fresh = job.For != d.def.print
 	if !d.busy {
 		at := e.nextLook(d)
 		if d.def.HoldActivation || d.def.ActivationDelay > 0 {

@@ -35,7 +35,11 @@ func (e *Engine) Run(ctx context.Context) error {
 // suspended, or its clock set.
 func (e *Engine) loop(ctx context.Context, work *sync.WaitGroup) {
 	e.watch(ctx, work)
+	clock := clock{wall: e.now(), mono: time.Now()}
 	for lastTick := time.Now(); ; {
+		if clock.wentBack(e.now(), time.Now()) {
+			e.lookAtEverything()
+		}
 		for _, d := range e.admit(e.now()) {
 			work.Go(func() { e.drive(ctx, d) })
 		}
@@ -51,6 +55,31 @@ func (e *Engine) loop(ctx context.Context, work *sync.WaitGroup) {
 		if time.Since(lastTick) >= e.tick() && e.mayRefresh() {
 			lastTick = time.Now()
 			work.Go(func() { e.refresh(ctx) })
+		}
+	}
+}
+
+// clock compares the wall clock with the monotonic one.
+type clock struct{ wall, mono time.Time }
+
+// wentBack reports whether the wall clock was set back since the last call.
+func (c *clock) wentBack(wall, mono time.Time) bool {
+	moved := wall.Round(0).Sub(c.wall.Round(0)) - mono.Sub(c.mono)
+	c.wall, c.mono = wall, mono
+	return moved < -time.Second
+}
+
+// lookAtEverything has all Domains looked at soon: their moments were computed
+// with a clock that was ahead, and may be years away.
+func (e *Engine) lookAtEverything() {
+	e.log.Warn("the clock was set back; looking at all Domains")
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, d := range e.domains {
+		if d.busy {
+			d.again = true
+		} else {
+			e.schedule(d, e.now())
 		}
 	}
 }
@@ -92,7 +121,7 @@ func (e *Engine) drive(ctx context.Context, d *domain) {
 
 // attemptNow makes one attempt for d and schedules the next look.
 func (e *Engine) attemptNow(ctx context.Context, d *domain) {
-	ctx, cancel := context.WithTimeout(ctx, attemptLimit)
+	ctx, cancel := context.WithTimeoutCause(ctx, attemptLimit, errTooLong)
 	defer cancel()
 	e.mu.Lock()
 	d.cancel = cancel
@@ -218,7 +247,7 @@ func (e *Engine) perform(ctx context.Context, name string, t task) error {
 		return err
 	}
 	defer e.unclaim(d)
-	ctx, cancel := context.WithTimeout(ctx, attemptLimit)
+	ctx, cancel := context.WithTimeoutCause(ctx, attemptLimit, errTooLong)
 	defer cancel()
 	return e.guarded(e.log, func() error { return e.attempt(ctx, d, t) })
 }

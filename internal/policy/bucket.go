@@ -31,6 +31,16 @@ func (b Bucket) Free(r Rate, now time.Time) time.Time {
 	return free
 }
 
+// Tokens is how many can be taken now, most at most. A Rate without Count or
+// Per has no limit.
+func (b Bucket) Tokens(r Rate, most int, now time.Time) int {
+	n := 0
+	for n < most && !b.Free(r, now).After(now) {
+		b, n = b.Take(r, 1, now), n+1
+	}
+	return n
+}
+
 // Take returns the Bucket after n tokens have been taken, whether they were
 // there or not: what has happened is counted.
 func (b Bucket) Take(r Rate, n int, now time.Time) Bucket {

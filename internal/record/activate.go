@@ -188,7 +188,8 @@ func equal(a, b *Set) (bool, error) {
 	return bytes.Equal(x, y), err
 }
 
-// Adopt makes set the active Set of a Domain that has none.
-func (r *Records) Adopt(ctx context.Context, name string, set *Set) (store.Version, error) {
-	return write(ctx, r, activeKey(name), store.None, set.Encode, decodeComplete)
+// Adopt makes set the active Set of a Domain that has none, or only a broken
+// one at the Version old.
+func (r *Records) Adopt(ctx context.Context, name string, set *Set, old store.Version) (store.Version, error) {
+	return write(ctx, r, activeKey(name), old, set.Encode, decodeComplete)
 }

@@ -37,8 +37,8 @@ type Job struct {
 	SetUps        []SetUp   `json:"set-ups,omitempty"`
 	CleanUpErrors int       `json:"clean-up-errors,omitempty"`
 	CleanUpAt     time.Time `json:"clean-up-at,omitzero"`
-	// Announced is the Hash of the active Set that the Renewed event told of
-	// last. While the active one is another, the event is still to be
+	// Announced is the Hash of the Set that the Renewed event told of last.
+	// While the one obtained last, active or waiting, is another, the event is still to be
 	// accepted: it was refused AnnounceErrors times in a row, and is repeated
 	// at AnnounceAt.
 	Announced      string    `json:"announced,omitempty"`

@@ -9,6 +9,7 @@
 //	staging/<name>                  a Set that is complete or being completed
 //	archive/<name>/<when>-<hash>    former Sets; broken-<hash>: unreadable values
 //	jobs/<name>                     errors, next attempt, set-ups to clean, event log
+//	limits/<ca>/<account>/<name>    what the CA wants obeyed; "_": for all names
 //	leases/<name>                   who works on the Domain (store.Leaser)
 //
 // where <ca> is the directory URL's host, a dash and 8 hex digits of the
