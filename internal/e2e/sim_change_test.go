@@ -75,7 +75,16 @@ func (v *driver) setClock(id int, d draw) {
 	if d.of("back").chance(0.5) {
 		off = -off
 	}
-	key := "clock"
-	v.during(key, fmt.Sprintf("that of node %d is off by %v", id, off), d.of("for").between(time.Minute, 3*day),
-		func() { v.places[id].offset.Store(int64(off)) }, func() { v.places[id].offset.Store(0) })
+	v.during("clock", fmt.Sprintf("that of node %d is off by %v", id, off), d.of("for").between(time.Minute, 3*day),
+		func() { v.places[id].offset.Store(int64(off)) }, func() { v.endClock(id) })
+}
+
+// endClock puts a node's clock right. What it has written meanwhile of times
+// to come, such as when a CA's limits allow the next order, is obeyed for up to
+// two weeks: nobody can tell it from what a CA has said.
+func (v *driver) endClock(id int) {
+	v.places[id].offset.Store(0)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.troubles.brief("former clock", "", time.Now(), 14*day)
 }

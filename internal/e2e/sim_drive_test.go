@@ -179,8 +179,7 @@ func (v *driver) arm(id int, d draw) {
 func (v *driver) forget(ca *simCA) {
 	v.mu.Lock()
 	ca.vanished++
-	v.troubles.begin(ca.name+" accounts", "vanished", time.Now())
-	v.troubles.end(ca.name+" accounts", time.Now().Add(time.Hour))
+	v.troubles.brief(ca.name+" accounts", "vanished", time.Now(), time.Hour)
 	v.mu.Unlock()
 	v.trace("%s forgets all accounts", ca.name)
 	ca.ForgetAccounts()
@@ -240,7 +239,7 @@ func (v *driver) change(what string, do func(domains []md.Domain) []md.Domain) {
 	v.mu.Lock()
 	v.domains = do(slices.Clone(v.domains))
 	v.declare(v.domains)
-	v.changed = time.Now()
+	v.troubles.brief("Domains", what, time.Now(), 2*time.Hour) // until all nodes were told
 	v.traceConfig(what, v.domains)
 	v.mu.Unlock()
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -34,6 +35,10 @@ type simNode struct {
 	fuse atomic.Int64
 
 	domains []md.Domain // as the node was told; guarded by the sim's mu
+
+	chance  sync.Mutex // guards what follows
+	drawnAt time.Time
+	drawn   int // draws at that moment
 }
 
 func (n *simNode) String() string { return fmt.Sprintf("node %d.%d", n.id, n.life) }
@@ -68,9 +73,15 @@ func (l nodeLog) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// apart is how far the clock of a node goes wrong at all times. What is to be
+// done at one moment is done in any order, each time another: nothing that
+// nodes do is to fall together, neither with each other nor with the checks.
+func (s *sim) apart(id int) time.Duration { return time.Duration(1+id) * 17 * time.Millisecond }
+
 // keep runs nodes in the place id, one after the other, until the simulation
 // ends.
 func (s *sim) keep(id int) {
+	time.Sleep(time.Second + s.apart(id))
 	for life := 0; ; life++ {
 		key := fmt.Sprint("node ", id)
 		n := s.newNode(id, life)
@@ -113,11 +124,27 @@ func (s *sim) keep(id int) {
 func (n *simNode) knobs() engine.Knobs {
 	return engine.Knobs{
 		Tick: time.Hour,
-		Wall: func() time.Time { return time.Now().Add(time.Duration(n.s.places[n.id].offset.Load())) },
+		Wall: func() time.Time {
+			return time.Now().Add(time.Duration(n.s.places[n.id].offset.Load()) - n.s.apart(n.id))
+		},
 		NewKey: func(_ context.Context, t acmeclient.KeyType) (crypto.Signer, error) {
 			return poolKey(n.draw.of("key", n.keys.Add(1)), t), nil
 		},
+		Jitter: n.jitter,
 	}
+}
+
+// jitter is what the engine leaves to chance. It depends on the moment, and on
+// how many draws there were at it: one that is drawn more often changes little.
+func (n *simNode) jitter() float64 {
+	n.chance.Lock()
+	defer n.chance.Unlock()
+	if now := time.Now(); now.Equal(n.drawnAt) {
+		n.drawn++
+	} else {
+		n.drawnAt, n.drawn = now, 0
+	}
+	return n.draw.of("jitter", n.drawnAt.Sub(n.s.began), n.drawn).share()
 }
 
 // storeFault is what goes wrong with an operation of the node's Store.
@@ -148,7 +175,6 @@ func (n *simNode) storeFault(op storetest.Op) storetest.Fault {
 	}
 	fault := pick(d.of("how"), faults...)
 	n.s.trace("%v: %s %s meets %v", n, op.Kind, op.Key, fault)
-	n.s.noteFault(op, fault)
 	return fault
 }
 

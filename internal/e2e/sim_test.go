@@ -11,23 +11,40 @@ import (
 )
 
 // The simulation of years: Domains, nodes, CAs and a Store, and everything
-// that goes wrong with them, drawn from a seed. Invariants are checked after
-// everything that happens; see sim_check_test.go and sim_witness_test.go.
+// that goes wrong with them, drawn from a seed. Invariants are checked every
+// few hours, and at each change of the Store; see sim_check_test.go and
+// sim_witness_test.go.
 //
-//	go test ./internal/e2e -run TestSimulation                       some seeds
-//	go test ./internal/e2e -run TestSimulation -sim.seeds=5000       so many
-//	go test ./internal/e2e -run TestSimulation -sim.from=17 -sim.seeds=1 -sim.trace
+//	go test ./internal/e2e -run TestSimulation                       12 seeds, a year each
+//	go test ./internal/e2e -run TestSimulation -short                2 of them
+//	go test ./internal/e2e -run TestSimulation -sim.seeds=300 -sim.years=3 -timeout=2h
+//	GOMAXPROCS=1 go test ./internal/e2e -run TestSimulation -sim.from=17 -sim.seeds=1 -sim.trace
 //
-// The last one replays seed 17 with all that the nodes log. Add
-// GOMAXPROCS=1: the fewer goroutines run at once, the more is as it was.
-// SIM_SEEDS does as -sim.seeds, for scripts that test everything.
+// A year takes two to four seconds of one core. SIM_SEEDS does as -sim.seeds,
+// for scripts that test everything; with SIM_TRACE the trace of the last seed
+// that fails goes to that file.
+//
+// The last command replays seed 17 with all that the nodes log. What goes wrong
+// is the same each time. What the nodes do with it is nearly so: where two
+// goroutines are ready at one moment, nobody says which goes first, and a seed
+// that fails rarely may have to be replayed some times.
+//
+// What is forgiven, and why:
+//   - While a node's clock is wrong, and two weeks longer, nothing has to be
+//     renewed: the times that it has written are obeyed.
+//   - Where a CA asks for patience without measure (-sim.far), a Domain that
+//     has no other may wait for the week that it is given.
+//   - Without -sim.strict, an issued certificate may be left behind when its
+//     Domain turns to another CA before it was fetched, and when a node has not
+//     heard that the account was registered again by another.
 var (
-	simSeeds = flag.Int("sim.seeds", 0, "how many seeds to simulate; 0: a few")
-	simFrom  = flag.Uint64("sim.from", 1, "the first seed")
-	simYears = flag.Float64("sim.years", 3, "how many years to simulate")
-	simHangs = flag.Bool("sim.hangs", true, "let operations of the Store hang")
-	simFar   = flag.Bool("sim.far", true, "let CAs ask for much patience")
-	simTrace = flag.Bool("sim.trace", false, "print what happens, also of seeds that do not fail")
+	simSeeds  = flag.Int("sim.seeds", 0, "how many seeds to simulate; 0: a few")
+	simFrom   = flag.Uint64("sim.from", 1, "the first seed")
+	simYears  = flag.Float64("sim.years", 1, "how many years to simulate")
+	simHangs  = flag.Bool("sim.hangs", true, "let operations of the Store hang")
+	simFar    = flag.Bool("sim.far", true, "let CAs ask for much patience")
+	simStrict = flag.Bool("sim.strict", false, "forgive no certificate that was left behind with another CA or account")
+	simTrace  = flag.Bool("sim.trace", false, "trace what the nodes log, and print it, also of seeds that do not fail")
 )
 
 // year is what a simulated year has.
@@ -41,12 +58,13 @@ func seedCount() int {
 		return n
 	}
 	if testing.Short() || raceEnabled {
-		return 4
+		return 2
 	}
-	return 20
+	return 12
 }
 
 func TestSimulation(t *testing.T) {
+	keyPool() // outside the bubbles
 	for i := range seedCount() {
 		seed := *simFrom + uint64(i)
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {

@@ -28,6 +28,17 @@ func (t troubles) end(key string, at time.Time) {
 	}
 }
 
+// brief notes a trouble of which the end is known.
+func (t troubles) brief(key, what string, at time.Time, length time.Duration) {
+	t[key] = append(t[key], trouble{what: what, from: at, to: at.Add(length)})
+}
+
+// calm reports whether there was none of the keys' troubles between two
+// moments.
+func (t troubles) calm(from, to time.Time, keys ...string) bool {
+	return t.longestCalm(from, to, keys...) >= to.Sub(from)
+}
+
 // longestCalm is the longest time without any of the keys' troubles between
 // two moments.
 func (t troubles) longestCalm(from, to time.Time, keys ...string) time.Duration {

@@ -16,7 +16,6 @@ import (
 	"github.com/manageddomains/md"
 	"github.com/manageddomains/md/acmeclient"
 	"github.com/manageddomains/md/acmeclient/acmetest"
-	"github.com/manageddomains/md/store/storetest"
 )
 
 // sim is one seed's world.
@@ -40,8 +39,7 @@ type sim struct {
 	domains  []md.Domain
 	parked   []md.Domain // removed ones, which may come back
 	since    map[string]time.Time
-	changed  time.Time // the Domains, last
-	count    int       // of names ever made
+	count    int // of names ever made
 	troubles troubles
 	nodes    []*simNode // that are alive, by place; nil: none
 
@@ -81,7 +79,6 @@ type simCA struct {
 }
 
 func newSim(t *testing.T, seed uint64) *sim {
-	keyPool()
 	s := &sim{
 		t: t, draw: draw(seed).of("seed"), began: time.Now(),
 		ended: make(chan struct{}), calm: make(chan struct{}),
@@ -95,9 +92,8 @@ func newSim(t *testing.T, seed uint64) *sim {
 	for i := range 1 + s.draw.of("CAs").below(2) {
 		s.cas = append(s.cas, s.newCA(i))
 	}
-	for i := range pick(s.draw.of("nodes"), 1, 1, 1, 2, 2, 3, 5) {
+	for range pick(s.draw.of("nodes"), 1, 1, 1, 2, 2, 3, 5) {
 		s.places = append(s.places, &place{restart: make(chan struct{}, 1)})
-		_ = i
 	}
 	s.nodes = make([]*simNode, len(s.places))
 	for range pick(s.draw.of("domains"), 1, 2, 3, 4) {
@@ -243,6 +239,7 @@ func (s *sim) enter(n *simNode) {
 
 func (s *sim) leave(n *simNode, crashed bool) {
 	s.trace("%v ends; crashed: %v", n, crashed)
+	s.checker.lastWords(n)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.nodes[n.id] = nil
@@ -297,8 +294,6 @@ func (s *sim) validateTLS(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	}
 	return config, err
 }
-
-func (s *sim) noteFault(op storetest.Op, fault storetest.Fault) {}
 
 func (s *sim) isCalm() bool {
 	select {
