@@ -134,9 +134,9 @@
 //
 // Back up accounts and domains, and staging where certificates wait in it.
 // Without the rest a Manager goes on, but former certificates and limits are
-// forgotten. The archive keeps the ten newest Sets of a Domain, for 400 days
-// at most, and five copies of broken values; it is pruned when certificates
-// are activated. What belongs to a Domain that is no longer declared stays
+// forgotten. The archive keeps the ten newest Sets of a Domain and all of the
+// last week, for 400 days at most, and five copies of broken values; it is
+// pruned when certificates are activated. What belongs to a Domain that is no longer declared stays
 // until you remove it.
 //
 // The value of domains/<name>, a Set, is one PEM text: for each key type a

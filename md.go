@@ -408,7 +408,8 @@ func (m *Manager) Revoke(ctx context.Context, name string, reason Reason) error 
 }
 
 // Archived lists certificates that a Domain, given like for Renew, has used
-// before, newest first. The ten newest are kept, for 400 days at most.
+// before, newest first. The ten newest and all of the last week are kept, for
+// 400 days at most.
 func (m *Manager) Archived(ctx context.Context, name string) ([]status.Archived, error) {
 	e, err := m.start()
 	if err != nil {

@@ -144,6 +144,9 @@ func (a *attempt) succeed(now time.Time) {
 	j.Errors, j.Waits, j.NextRun = 0, 0, time.Time{}
 	j.LastError, j.LastProblem, j.Permanent = "", "", false
 	j.CA, j.Trials, j.Left = "", nil, 0
+	if a.task.restore != "" { // it is not to be replaced at once
+		j.NextRun = now.Add(policy.CheckDelay(a.e.cfg.CheckInterval, a.e.jitter())).UTC()
+	}
 }
 
 // fail counts a failure and computes when to try again.
@@ -281,8 +284,8 @@ func (a *attempt) nextLook(result outcome, now time.Time) time.Time {
 		at = now.Add(a.e.leaseTTL())
 	case vetoed:
 		at = now.Add(policy.CheckDelay(a.e.cfg.CheckInterval, a.e.jitter()))
-	case failed, waiting:
-		at = a.job.NextRun
+	case failed, waiting: // looked at before, so that somebody is warned
+		at = earlier(a.job.NextRun, now.Add(policy.CheckDelay(a.e.cfg.CheckInterval, a.e.jitter())))
 	default:
 		at = a.e.nextLook(a.d)
 	}

@@ -153,11 +153,11 @@ func (a *attempt) activateInTime(ctx context.Context) error {
 // somebody has to ask for it.
 func (a *attempt) activationTime(now time.Time) (at time.Time, held bool) {
 	switch {
-	case a.task.asked(), a.e.holds(a.d):
+	case a.task.asked():
 		return now, false
 	case a.def.HoldActivation:
 		return time.Time{}, true
-	case a.def.ActivationDelay <= 0:
+	case a.def.ActivationDelay <= 0, a.e.holds(a.d):
 		return now, false
 	}
 	certs := factsOf(certificatesOf(a.active), a.job)
@@ -204,6 +204,9 @@ func (a *attempt) prune(ctx context.Context) {
 func (a *attempt) keep(set *record.Set) {
 	a.log.Error("certificates could not be stored; they are served from memory until they can")
 	a.e.hold(a.d, set)
+	if a.def.HoldActivation {
+		return
+	}
 	if err := a.e.install(a.d, set, unstored); err != nil {
 		a.log.Error("certificates cannot be served", "error", err)
 	}
@@ -214,6 +217,16 @@ func (e *Engine) holds(d *domain) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return d.held != nil
+}
+
+// letGo forgets that set is to be written, now that it is in the archive: it
+// would take the place of what is staged, again and again.
+func (e *Engine) letGo(d *domain, set *record.Set) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if d.held != nil && same(d.held, set) {
+		d.held = nil
+	}
 }
 
 func (e *Engine) hold(d *domain, set *record.Set) {
@@ -255,6 +268,7 @@ func (a *attempt) dropStaged(ctx context.Context, set *record.Set, why error) er
 		return err
 	}
 	a.staged, a.stagedVersion = nil, store.None
+	a.e.letGo(a.d, set)
 	return fmt.Errorf("%w: %w", errDropped, why)
 }
 

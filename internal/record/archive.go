@@ -12,11 +12,12 @@ import (
 	"github.com/manageddomains/md/store"
 )
 
-// What is kept in the archive of a Domain: the newest of each kind, and
-// nothing that has been there for long.
+// What is kept in the archive of a Domain: so many of each kind, all Sets of
+// the last days, and nothing that has been there for long.
 const (
 	keepSets   = 10
 	keepBroken = 5
+	keepFresh  = 7 * 24 * time.Hour
 	keepFor    = 400 * 24 * time.Hour
 )
 
@@ -93,7 +94,9 @@ func (r *Records) Prune(ctx context.Context, name string, now time.Time) error {
 	for i, id := range sets {
 		when, _, _ := strings.Cut(id, "-")
 		t, err := time.Parse(archiveTime, when)
-		if i < len(sets)-keepSets || err == nil && now.Sub(t) > keepFor {
+		age := now.Sub(t)
+		tooMany := i < len(sets)-keepSets && (err != nil || age > keepFresh)
+		if tooMany || err == nil && age > keepFor {
 			remove = append(remove, id)
 		}
 	}

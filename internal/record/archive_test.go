@@ -62,6 +62,7 @@ func TestPrune(t *testing.T) {
 	}{
 		{"keeps what is young and little", []string{at(0, "a"), at(time.Hour, "b"), archivePrefix(name) + "broken-a"}, 3, 0},
 		{"removes what is old", []string{at(keepFor+time.Second, "a"), at(keepFor, "b")}, 1, 1},
+		{"keeps all of the last days", manyAt(at, 3*keepSets), 3 * keepSets, 0},
 		{"leaves alone what has no time", []string{archivePrefix(name) + "what"}, 1, 0},
 		{"leaves others alone", []string{"archive/b/19700101T000000Z-a"}, 1, 0},
 	} {
@@ -81,7 +82,7 @@ func TestPrune(t *testing.T) {
 	t.Run("keeps the newest", func(t *testing.T) {
 		memory := new(store.Memory)
 		for i := range 2 * keepSets {
-			put(t, memory, at(time.Duration(i)*time.Hour, "a"), []byte("x"))
+			put(t, memory, at(time.Duration(i)*8*24*time.Hour, "a"), []byte("x"))
 		}
 		for i := range 2 * keepBroken {
 			put(t, memory, archivePrefix(name)+brokenPrefix+fmt.Sprint(i), []byte("x"))
@@ -91,8 +92,8 @@ func TestPrune(t *testing.T) {
 		}
 		all := contents(t, memory)
 		for i := range keepSets {
-			if _, ok := all[at(time.Duration(i)*time.Hour, "a")]; !ok {
-				t.Errorf("the one of %d hours ago is gone", i)
+			if _, ok := all[at(time.Duration(i)*8*24*time.Hour, "a")]; !ok {
+				t.Errorf("the one of %d days ago is gone", 8*i)
 			}
 		}
 		broken := 0
@@ -105,6 +106,15 @@ func TestPrune(t *testing.T) {
 			t.Errorf("%d are left, %d of them broken", len(all), broken)
 		}
 	})
+}
+
+// manyAt are keys of so many Sets, one of each hour.
+func manyAt(at func(time.Duration, string) string, n int) []string {
+	var keys []string
+	for i := range n {
+		keys = append(keys, at(time.Duration(i)*time.Hour, "a"))
+	}
+	return keys
 }
 
 func TestArchiveSaysThatTheStoreFailed(t *testing.T) {
