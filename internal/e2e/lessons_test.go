@@ -10,7 +10,6 @@ import (
 	"testing/synctest"
 	"time"
 
-
 	"github.com/manageddomains/md"
 	"github.com/manageddomains/md/acmeclient"
 	"github.com/manageddomains/md/acmeclient/acmetest"
