@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -90,9 +91,10 @@ func TestEventsOfAFirstOrder(t *testing.T) {
 
 func TestRenewedIsRepeatedUntilItIsAccepted(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		refuse := true
+		var refuse atomic.Bool
+		refuse.Store(true)
 		d := &diary{answer: func(e md.Event) error {
-			if e.Kind == status.Renewed && refuse {
+			if e.Kind == status.Renewed && refuse.Load() {
 				return errors.New("the mail server is down")
 			}
 			return nil
@@ -107,7 +109,7 @@ func TestRenewedIsRepeatedUntilItIsAccepted(t *testing.T) {
 		if first < 5 || first > 15 {
 			t.Errorf("renewed was raised %d times in 6 hours, want between 5 and 15: with growing delay", first)
 		}
-		refuse = false
+		refuse.Store(false)
 		m = w.manager(md.Domain{Names: []string{"example.com"}})
 		m.Notifier = d
 		n = w.start(m) // also across a restart
@@ -126,10 +128,11 @@ func TestOnlyErrVetoVetoes(t *testing.T) {
 	for _, kind := range []status.Kind{status.Renewing, status.ChallengeSetup} {
 		t.Run(string(kind), func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
-				answer := errors.New("just an error")
+				var answer atomic.Value
+				answer.Store(fmt.Errorf("just %w", errors.New("an error")))
 				d := &diary{answer: func(e md.Event) error {
 					if e.Kind == kind {
-						return answer
+						return answer.Load().(error)
 					}
 					return nil
 				}}
@@ -138,7 +141,7 @@ func TestOnlyErrVetoVetoes(t *testing.T) {
 				n := w.start(m)
 				n.ready(time.Minute)
 				time.Sleep(day)
-				answer = fmt.Errorf("not on a Sunday: %w", md.ErrVeto)
+				answer.Store(fmt.Errorf("not on a Sunday: %w", md.ErrVeto))
 				if err := n.m.Renew(context.Background(), "example.com"); !errors.Is(err, md.ErrVeto) {
 					t.Errorf("Renew with a veto: got %v, want ErrVeto", err)
 				}
@@ -198,10 +201,10 @@ func TestErroredTellsTheCAsWords(t *testing.T) {
 
 func TestAPanicCostsOneAttempt(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		panics := 1
+		var panics atomic.Int64
+		panics.Store(1)
 		d := &diary{answer: func(e md.Event) error {
-			if e.Kind == status.Renewing && panics > 0 {
-				panics--
+			if e.Kind == status.Renewing && panics.Add(-1) >= 0 {
 				panic("oh no")
 			}
 			return nil

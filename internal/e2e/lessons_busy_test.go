@@ -13,10 +13,10 @@ import (
 
 func TestOne503StopsNobodyForAnHour(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		n := 0
+		var n atomic.Int64
 		w.ca.Fault = func(op acmetest.Op) acmetest.Fault {
 			if op.Kind == "newOrder" {
-				if n++; n == 1 {
+				if n.Add(1) == 1 {
 					return acmetest.Fault503
 				}
 			}

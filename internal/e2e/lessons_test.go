@@ -175,9 +175,10 @@ func TestClockPutRight(t *testing.T) {
 
 func TestAccountForgottenMidOrder(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		broken := true
+		var broken atomic.Bool
+		broken.Store(true)
 		w.ca.Fault = func(op acmetest.Op) acmetest.Fault {
-			if broken && op.Kind == "finalize" {
+			if broken.Load() && op.Kind == "finalize" {
 				return acmetest.Fault500
 			}
 			return acmetest.FaultNone
@@ -185,7 +186,7 @@ func TestAccountForgottenMidOrder(t *testing.T) {
 		n := w.start(w.manager(md.Domain{Names: []string{"example.com"}}))
 		time.Sleep(10 * time.Second)
 		w.ca.ForgetAccounts()
-		broken = false
+		broken.Store(false)
 		time.Sleep(20 * day)
 		if err := func() error { _, err := w.serial("example.com"); return err }(); err != nil {
 			r := n.report("example.com").Renewal
@@ -279,12 +280,12 @@ func TestUserCodeUnderLock(t *testing.T) {
 func TestKeyTypeRemovedWhileStaged(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		ctx := context.Background()
-		orders := 0
+		var orders atomic.Int64
 		w.ca.Fault = func(op acmetest.Op) acmetest.Fault {
 			if op.Kind == "newOrder" {
-				orders++
+				orders.Add(1)
 			}
-			if op.Kind == "finalize" && orders > 1 && orders < 1000 {
+			if op.Kind == "finalize" && orders.Load() > 1 && orders.Load() < 1000 {
 				return acmetest.Fault500
 			}
 			return acmetest.FaultNone
@@ -294,7 +295,7 @@ func TestKeyTypeRemovedWhileStaged(t *testing.T) {
 		if got := len(w.ca.Certificates()); got != 1 {
 			t.Fatalf("%d certificates", got)
 		}
-		orders = 1000
+		orders.Store(1000)
 		if err := n.m.Update(ctx, []md.Domain{{Names: []string{"example.com"}, KeyTypes: []md.KeyType{md.P256}}}); err != nil {
 			t.Fatal(err)
 		}
@@ -547,12 +548,13 @@ func TestShortLivesAtAPrivateCA(t *testing.T) {
 
 func TestCertificateGone(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		gone := true
+		var gone atomic.Bool
+		gone.Store(true)
 		m := w.manager(md.Domain{Names: []string{"example.com"}})
 		next := m.HTTPClient.Transport
 		m.HTTPClient.Transport = roundTripper(func(r *httpRequest) (*httpResponse, error) {
 			resp, err := next.RoundTrip(r)
-			if gone && err == nil && strings.Contains(r.URL.Path, "/certificate/1") || strings.Contains(r.URL.Path, "/certificate/") && gone {
+			if gone.Load() && err == nil && strings.Contains(r.URL.Path, "/certificate/") {
 				resp.StatusCode = 404
 			}
 			return resp, err
@@ -566,7 +568,7 @@ func TestCertificateGone(t *testing.T) {
 		if got := w.ca.Requests()["newOrder"]; got < 2 {
 			t.Errorf("10 days after the certificate has vanished at the CA there was no other order: %d attempts", n.report("example.com").Renewal.Attempts)
 		}
-		gone = false
+		gone.Store(false)
 		n.stopped()
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -212,12 +213,13 @@ func TestASlowDomainDelaysNoOther(t *testing.T) {
 
 func TestAnIssuedCertificateIsServedThoughTheStoreIsFull(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		full := true
+		var full atomic.Bool
+		full.Store(true)
 		shared := w.store
 		m := w.manager(md.Domain{Names: []string{"example.com"}})
 		m.Store = &storetest.Faulty{Store: shared, Fault: func(op storetest.Op) storetest.Fault {
 			late := len(w.ca.Certificates()) > 0
-			if full && late && op.Kind == "put" {
+			if full.Load() && late && op.Kind == "put" {
 				return storetest.FaultBefore
 			}
 			return storetest.FaultNone
@@ -232,7 +234,7 @@ func TestAnIssuedCertificateIsServedThoughTheStoreIsFull(t *testing.T) {
 		if got := w.keys("domains/"); len(got) > 0 {
 			t.Fatalf("the full Store has %v", got)
 		}
-		full = false
+		full.Store(false)
 		time.Sleep(2 * time.Hour)
 		n.stopped()
 		if got := len(w.ca.Certificates()); got != 1 {
@@ -364,9 +366,10 @@ func TestVanishedAccountIsRegisteredAgain(t *testing.T) {
 func TestRetryAfterIsObeyedAcrossARestart(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.ca.RetryAfter = 5 * time.Hour
-		limited := true
+		var limited atomic.Bool
+		limited.Store(true)
 		w.ca.Fault = func(op acmetest.Op) acmetest.Fault {
-			if limited && op.Kind == "newOrder" {
+			if limited.Load() && op.Kind == "newOrder" {
 				return acmetest.Fault429
 			}
 			return acmetest.FaultNone
@@ -383,7 +386,7 @@ func TestRetryAfterIsObeyedAcrossARestart(t *testing.T) {
 		if r := n.report("example.com").Renewal; r == nil || !strings.HasSuffix(r.LastProblem, ":rateLimited") {
 			t.Errorf("the status does not show the limit: %+v", r)
 		}
-		limited = false
+		limited.Store(false)
 		w.ca.RetryAfter = 0
 		n.ready(3 * time.Hour)
 		n.stopped()

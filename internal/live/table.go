@@ -118,7 +118,12 @@ func mayHaveUpper(name string) bool {
 func (t *Table) lookupMixedCase(name string) *Site {
 	var buf [maxName]byte
 	lower := buf[:len(name)]
-	for i := range lower {
+	i := 0
+	for ; i+8 <= len(name); i += 8 {
+		w := lowerWord(binary.LittleEndian.Uint64([]byte(name[i : i+8])))
+		binary.LittleEndian.PutUint64(lower[i:], w)
+	}
+	for ; i < len(name); i++ {
 		c := name[i]
 		if 'A' <= c && c <= 'Z' {
 			c += 'a' - 'A'
@@ -126,6 +131,18 @@ func (t *Table) lookupMixedCase(name string) *Site {
 		lower[i] = c
 	}
 	return lookup(t, lower)
+}
+
+// lowerWord makes the upper-case letters among eight bytes lower. Adding to
+// seven bits of each byte carries into the eighth where it is at least 'A', or
+// more than 'Z'; where only the first is so, it is a letter to change.
+func lowerWord(w uint64) uint64 {
+	const ones = 0x0101010101010101
+	low := w & (0x7f * ones)
+	fromA := low + (0x80-'A')*ones
+	pastZ := low + (0x7f-'Z')*ones
+	upper := (fromA ^ pastZ) &^ w & (0x80 * ones)
+	return w | upper>>2 // 0x80>>2 is what tells 'a' from 'A'
 }
 
 // lookup finds the Site of a name in lower case.
