@@ -8,7 +8,7 @@
 //
 //	load      what is stored is served                          (load.go)
 //	run       what is due is given to a lane of its CA           (run.go)
-//	attempt   under the lease: tidy, decide, issue, activate     (attempt.go)
+//	attempt   under the lease: tidy, decide, issue, activate     (attempt.go, remains.go)
 //	issue     order, authorize, finalize, download, stage        (issue.go)
 //	install   what is active is served                           (install.go)
 package engine
