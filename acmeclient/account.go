@@ -17,7 +17,10 @@ type Account struct {
 }
 
 // Register makes an account for key, or finds the one that key already has, whose contacts it leaves as they are.
-// Contacts are URLs; those without a scheme get "mailto:".
+// Contacts are URLs; those without a scheme get "mailto:". CA.EAB, if there is one, is sent along (RFC 8555 §7.3.4).
+//
+// Many CAs let an external account bind one key only. Keep key before the call; after one that did not end well, Lookup tells whether
+// the account is there, and the same key may be registered again.
 //
 // If the CA has terms of service and termsAgreed is false, nothing is sent to it and the error wraps ErrTerms.
 // An error that wraps ErrAccountClosed asks for another key.
@@ -30,26 +33,49 @@ func (c *Client) Register(ctx context.Context, key crypto.Signer, contacts []str
 	if dir.TermsOfService != "" && !termsAgreed {
 		return Account{}, &Problem{Op: op, URL: c.ca.URL, Err: fmt.Errorf("%w: %s", ErrTerms, dir.TermsOfService)}
 	}
-	account := &acme.Account{}
-	for _, contact := range contacts {
-		if !strings.Contains(contact, ":") {
-			contact = "mailto:" + contact
-		}
-		account.Contact = append(account.Contact, contact)
+	binding, err := c.ca.EAB.binding()
+	if err != nil {
+		return Account{}, &Problem{Op: op, URL: c.ca.URL, Err: err}
 	}
+	account := &acme.Account{Contact: contactURLs(contacts), ExternalAccountBinding: binding}
 	client := c.acme(key, "")
 	r, err := c.do(ctx, op, &call{url: c.ca.URL}, func(ctx context.Context) error {
 		_, err := client.Register(ctx, account, acme.AcceptTOS)
 		return err
 	})
+	var p *Problem
+	if errors.As(err, &p) {
+		p.bound = binding != nil
+	}
 	if err != nil {
-		return Account{}, err
+		return Account{}, needsNewKey(err)
 	}
 	if r.location() == "" {
 		// RFC 8555 §7.3 wants it there, and §7.3.1 once more.
 		return c.Lookup(ctx, key)
 	}
-	return c.account(op, r)
+	return c.account(op, r, r.location())
+}
+
+// contactURLs returns contacts as RFC 8555 §7.1.2 wants them. It is not nil.
+func contactURLs(contacts []string) []string {
+	urls := make([]string, len(contacts))
+	for i, contact := range contacts {
+		if !strings.Contains(contact, ":") {
+			contact = "mailto:" + contact
+		}
+		urls[i] = contact
+	}
+	return urls
+}
+
+// needsNewKey says what can be done where the account of a key is closed for good.
+func needsNewKey(err error) error {
+	var p *Problem
+	if errors.As(err, &p) && p.accountClosed() {
+		p.Err = fmt.Errorf("%w; a new key makes a new account", ErrAccountClosed)
+	}
+	return err
 }
 
 // Lookup finds the account of key (RFC 8555 §7.3.1). The error wraps ErrNoAccount if there is none, and ErrAccountClosed if there was one.
@@ -65,13 +91,13 @@ func (c *Client) Lookup(ctx context.Context, key crypto.Signer) (Account, error)
 		p.Err = ErrNoAccount
 	}
 	if err != nil {
-		return Account{}, err
+		return Account{}, needsNewKey(err)
 	}
-	return c.account(op, r)
+	return c.account(op, r, r.location())
 }
 
-// account reads an account from the reply.
-func (c *Client) account(op string, r *reply) (Account, error) {
+// account reads the account with that URL from the reply.
+func (c *Client) account(op string, r *reply, url string) (Account, error) {
 	var v struct {
 		Status  string
 		Contact []string
@@ -82,7 +108,7 @@ func (c *Client) account(op string, r *reply) (Account, error) {
 	if v.Status == StatusDeactivated || v.Status == StatusRevoked {
 		return Account{}, &Problem{Op: op, URL: r.url, Status: r.status, Err: fmt.Errorf("%w: it is %s; a new key makes a new account", ErrAccountClosed, v.Status)}
 	}
-	a := Account{URL: r.location()}
+	a := Account{URL: url}
 	if a.URL == "" {
 		return Account{}, r.invalidReply(op, "does not say the account's URL (Location, RFC 8555 §7.3)")
 	}

@@ -14,7 +14,7 @@ import (
 type Authorization struct {
 	URL        string
 	Status     string      // StatusPending, StatusProcessing, StatusValid, StatusInvalid, StatusDeactivated, StatusExpired or StatusRevoked
-	Name       string      // without "*."; see Wildcard
+	Name       string      // DNS name without "*.", see Wildcard, or IP address; in the form of Order.Names
 	Wildcard   bool        // it is for "*." + Name
 	Expires    time.Time   // zero: the CA does not say
 	Challenges []Challenge // any one of them is enough
@@ -200,7 +200,7 @@ func (s *Session) decodeAuthorization(op, url string, r *reply) (*Authorization,
 	a := &Authorization{
 		URL:      url,
 		Status:   clean(v.Status, 32),
-		Name:     clean(v.Identifier.Value, maxShort),
+		Name:     canonicalIdentifier(clean(v.Identifier.Value, maxShort)),
 		Wildcard: v.Wildcard,
 		Expires:  parseTime(v.Expires),
 	}

@@ -1,9 +1,11 @@
 package acmeclient
 
 import (
+	"crypto"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"net/url"
 	"strings"
@@ -12,18 +14,42 @@ import (
 // CA says which certificate authority is meant: by name, by the URL of its ACME directory, or by both.
 // The zero CA is Let's Encrypt.
 //
-// A CA is a value: copies may be used concurrently as long as nobody writes to them.
+// A CA is a value: copies may be used concurrently as long as nobody writes to them. CAs may be compared with == unless
+// AccountKey is of a type that may not; see [CA.Endpoint] and [CA.AccountID] for what they have in common. Printing a CA
+// shows its Name and URL, and nothing that is secret.
 type CA struct {
-	// Name is the name of a known CA in any case: "letsencrypt" or "letsencrypt-staging".
-	// With a URL it is only a label. Empty: what URL says, and Let's Encrypt if that is empty too.
+	// Name is the name of a known CA in any case: "letsencrypt", "google", "zerossl"; see KnownCAs. "tailscale" is the
+	// daemon of that name on this machine. With a URL it is only a label. Empty: what URL says, and Let's Encrypt if that
+	// is empty too.
 	Name string
 
 	// URL is the https URL of the ACME directory (RFC 8555 §7.1.1). Empty: what Name says.
+	//
+	// With the Protocol Tailscale it is the socket of the daemon, file:///run/tailscaled.sock or file://localhost/run/….
+	// Empty: where the daemon has it on this operating system.
 	URL string
+
+	// Protocol is how the CA is spoken to. Zero: ACME.
+	Protocol Protocol
+
+	// EAB binds the account to one at the CA's web site, which some CAs need. Zero: not.
+	EAB EAB
+
+	// RehearsalEAB is the EAB at the CA's test endpoint (see Rehearsal), which does not know those of the CA. Zero: none.
+	RehearsalEAB EAB
+
+	// AccountKey is the key of the account: EC P-256 or P-384, or RSA, wherever it is kept, such as in a KMS. It is used
+	// by several goroutines at once. To the CA, the key is the account: another key has another account. Zero: one is
+	// made, and kept in the Store.
+	AccountKey crypto.Signer `json:"-"`
 
 	// Roots are trusted when connecting to the CA. They have no influence on the certificates it issues.
 	// Nil: the system's roots.
-	Roots *x509.CertPool
+	Roots *x509.CertPool `json:"-"`
+
+	// Proxy is the URL of the proxy to the CA: http, https or socks5, with name and password if it wants them. "none":
+	// there is none. Zero: what the http.Client has, which by default is what the environment says (HTTPS_PROXY, NO_PROXY).
+	Proxy string `json:"-"`
 
 	// PlainLoopback allows http URLs, the directory's and those that it hands out, if their host is
 	// localhost or a loopback address. It is meant for tests.
@@ -33,35 +59,58 @@ type CA struct {
 	Limits Limits
 }
 
-// Directories of the CAs that are known by name.
-const (
-	letsEncryptURL        = "https://acme-v02.api.letsencrypt.org/directory"
-	letsEncryptStagingURL = "https://acme-staging-v02.api.letsencrypt.org/directory"
-)
-
 const maxDirectoryURL = 2048 // bytes; no directory in use comes near it
 
+// Format writes Name and URL, whatever the verb: a Proxy may have a password, and an AccountKey may be the key itself.
+func (ca CA) Format(f fmt.State, _ rune) {
+	_, _ = io.WriteString(f, strings.TrimSpace(clean(ca.Name, 64)+" "+clean(ca.URL, 256)))
+}
+
 // Resolve returns ca with Name and URL filled in: a known name gets its URL, a known URL its name, and an unknown URL its host as name.
-// It reports what cannot work without asking any network: a name that is not known, a CA that has closed,
+// It reports what cannot work without asking any network or reading any file: a name that is not known, a CA that has closed,
 // a directory of the protocol before RFC 8555, a URL that is not absolute, not https (see PlainLoopback),
-// or that has userinfo or a fragment. Resolving a resolved CA changes nothing.
+// or that has userinfo or a fragment, an EAB that is missing or malformed, an AccountKey that CAs do not take, a Proxy that
+// is none. Resolving a resolved CA changes nothing.
 func (ca CA) Resolve() (CA, error) {
+	if err := ca.Limits.Check(); err != nil {
+		return CA{}, err
+	}
+	protocol, err := parseProtocol(ca)
+	if err != nil {
+		return CA{}, err
+	}
+	ca.Protocol, ca.Proxy = protocol, canonicalProxy(ca.Proxy)
+	locate := CA.locate
+	if protocol == Tailscale {
+		locate = CA.locateSocket
+	}
+	if ca, err = locate(ca); err != nil {
+		return CA{}, err
+	}
+	if _, err := parseProxy(ca.Proxy); err != nil {
+		return CA{}, fmt.Errorf("the CA %s: %w", clean(ca.Name, 64), err)
+	}
+	if err := ca.checkAccount(); err != nil {
+		return CA{}, fmt.Errorf("the CA %s: %w", clean(ca.Name, 64), err)
+	}
+	return ca, nil
+}
+
+// locate fills in Name and URL of a CA that speaks ACME.
+func (ca CA) locate() (CA, error) {
 	name := strings.ToLower(strings.TrimSpace(ca.Name))
 	if err := closedName(name); err != nil {
 		return CA{}, err
 	}
-	if err := ca.Limits.Check(); err != nil {
-		return CA{}, err
-	}
-	known, isKnown := knownURL(name)
+	known := knownByName(name)
 	if ca.URL == "" {
 		if name == "" {
-			name, known, isKnown = "letsencrypt", letsEncryptURL, true
+			known = knownByName("letsencrypt")
 		}
-		if !isKnown {
-			return CA{}, fmt.Errorf("the CA name %q is not known; known are letsencrypt and letsencrypt-staging, any other CA needs the URL of its ACME directory", clean(ca.Name, 64))
+		if known == nil {
+			return CA{}, fmt.Errorf("the CA name %q is not known; known are %s, any other CA needs the URL of its ACME directory", clean(ca.Name, 64), knownNames())
 		}
-		ca.Name, ca.URL = canonicalName(name), known
+		ca.Name, ca.URL = known.Name, known.URL
 		return ca, nil
 	}
 
@@ -70,39 +119,52 @@ func (ca CA) Resolve() (CA, error) {
 		return CA{}, fmt.Errorf("the CA URL %q %w", clean(ca.URL, 256), err)
 	}
 	ca.URL = u.String()
-	if isKnown && ca.URL != known {
-		return CA{}, fmt.Errorf("the CA name %q means %s, but the URL says %s: leave one of them out", name, known, clean(ca.URL, 256))
+	if known != nil && ca.URL != known.URL {
+		return CA{}, fmt.Errorf("the CA name %q means %s, but the URL says %s: leave one of them out", name, known.URL, clean(ca.URL, 256))
 	}
-	switch {
-	case isKnown:
-		ca.Name = canonicalName(name)
+	switch byURL := knownByURL(ca.URL); {
+	case known != nil:
+		ca.Name = known.Name
 	case ca.Name != "": // a label of the user's own
-	case ca.URL == letsEncryptURL:
-		ca.Name = "letsencrypt"
-	case ca.URL == letsEncryptStagingURL:
-		ca.Name = "letsencrypt-staging"
+	case byURL != nil:
+		ca.Name = byURL.Name
 	default:
 		ca.Name = u.Host
 	}
 	return ca, nil
 }
 
-// knownURL returns the directory of the CA with that lower-case name.
-func knownURL(name string) (string, bool) {
-	switch name {
-	case "letsencrypt":
-		return letsEncryptURL, true
-	case "letsencrypt-staging", "letsencrypt-test": // the latter is how Apache's mod_md calls it
-		return letsEncryptStagingURL, true
+// checkAccount reports what is wrong with what makes an account. Without an AccountKey, whose account the CA may know already,
+// a CA that needs an EAB needs it now: it would refuse every account, and only once it is asked.
+func (ca CA) checkAccount() error {
+	if err := ca.EAB.check(); err != nil {
+		return err
 	}
-	return "", false
+	if err := ca.RehearsalEAB.check(); err != nil {
+		return fmt.Errorf("for rehearsals: %w", err)
+	}
+	if ca.AccountKey != nil {
+		return checkAccountKey(ca.AccountKey)
+	}
+	if known := ca.known(); known != nil && known.NeedsEAB && ca.EAB.IsZero() {
+		return fmt.Errorf("it needs an external account binding (EAB): %s", known.EABHelp)
+	}
+	return nil
 }
 
-func canonicalName(name string) string {
-	if name == "letsencrypt-test" {
-		return "letsencrypt-staging"
-	}
-	return name
+// Endpoint tells CAs apart that need a [Client] of their own: those with another URL, or other ways to connect. It is
+// comparable, for use as a map's key. [Client.For] adapts a Client to a CA with the same Endpoint.
+type Endpoint struct {
+	protocol Protocol
+	url      string
+	roots    *x509.CertPool
+	proxy    Secret // it may have a password
+	plain    bool
+}
+
+// Endpoint returns what ca, once resolved, has in common with CAs that can share a Client.
+func (ca CA) Endpoint() Endpoint {
+	return Endpoint{protocol: ca.Protocol, url: ca.URL, roots: ca.Roots, proxy: NewSecret(ca.Proxy), plain: ca.PlainLoopback}
 }
 
 var errBuypass = errors.New("the CA Buypass has closed its ACME service: it issued its last certificate on 2025-10-31 and all have expired since 2026-04-15; choose another CA")

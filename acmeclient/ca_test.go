@@ -49,7 +49,8 @@ func TestResolveRefuses(t *testing.T) {
 		ca   CA
 		want string
 	}{
-		{"an unknown name", CA{Name: "zerossl"}, "known are letsencrypt and letsencrypt-staging"},
+		{"an unknown name", CA{Name: "nobody"}, "known are letsencrypt, letsencrypt-staging, "},
+		{"a name for people", CA{Name: "Let's Encrypt"}, "is not known"},
 		{"Buypass by name", CA{Name: "Buypass"}, "Buypass has closed"},
 		{"Buypass's test CA by name", CA{Name: "buypass-test"}, "2025-10-31"},
 		{"Buypass by URL", CA{URL: "https://API.buypass.com/acme/directory"}, "Buypass has closed"},

@@ -3,6 +3,7 @@ package acmeclient
 import (
 	"bytes"
 	"crypto"
+	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/x509"
 	"errors"
@@ -24,6 +25,8 @@ const (
 //   - it covers all names, each as it is or by a wildcard for its first label (RFC 9525 §6.3);
 //   - it is in date, give or take five minutes, for clocks differ;
 //   - the second certificate, if there is one, has signed it, and is in date.
+//
+// key is the public key, or a crypto.Signer that has it.
 //
 // All else is a warning and no reason to throw an issued certificate away: certificates behind those two that are expired, unreadable,
 // superfluous, or signed with an algorithm that is not known here, and a chain of one. No root is looked for: that is up to the clients.
@@ -86,8 +89,7 @@ func checkRest(rest [][]byte, below *x509.Certificate, now time.Time) (warnings 
 }
 
 func checkLeaf(leaf *x509.Certificate, key crypto.PublicKey, names []string, now time.Time) error {
-	pub, ok := leaf.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
-	if !ok || key == nil || !pub.Equal(key) {
+	if !hasKey(leaf, key) {
 		return errors.New("the certificate is not for the private key that its order was made with")
 	}
 	for _, name := range names {
@@ -99,6 +101,21 @@ func checkLeaf(leaf *x509.Certificate, key crypto.PublicKey, names []string, now
 		return fmt.Errorf("the certificate %w", err)
 	}
 	return nil
+}
+
+// hasKey reports whether cert is for key. Signers that wrap a key service do not all return the pointers that the standard library does.
+func hasKey(cert *x509.Certificate, key crypto.PublicKey) bool {
+	if signer, ok := key.(crypto.Signer); ok {
+		key = signer.Public()
+	}
+	switch k := key.(type) {
+	case ecdsa.PublicKey:
+		key = &k
+	case rsa.PublicKey:
+		key = &k
+	}
+	pub, ok := cert.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
+	return ok && key != nil && pub.Equal(key)
 }
 
 // checkDates returns the rest of a sentence about cert.
@@ -123,10 +140,7 @@ func covers(cert *x509.Certificate, name string) bool {
 		}
 		return false
 	}
-	wildcard := ""
-	if label, parent, ok := strings.Cut(name, "."); ok && label != "" {
-		wildcard = "*." + parent
-	}
+	wildcard := wildcardFor(name)
 	for _, san := range cert.DNSNames {
 		if san != "" && (strings.EqualFold(san, name) || strings.EqualFold(san, wildcard)) {
 			return true

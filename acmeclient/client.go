@@ -10,25 +10,48 @@
 // A [Client] stands for one CA. [Client.Register] makes an account, [Client.Session] gives the attempt its own session
 // with that account, then:
 //
-//	order, err := session.NewOrder(ctx, acmeclient.OrderRequest{Names: names})
+//	request := acmeclient.OrderRequest{Names: acmeclient.Identifiers(names)}
+//	order, err := session.NewOrder(ctx, request)
 //	for each order.Authorizations:
 //	    authorization, err := session.Authorization(ctx, url)
 //	    // if it is pending: set up the answer to one of its challenges
 //	    err = session.Accept(ctx, challenge)
 //	    _, err = session.WaitAuthorization(ctx, url)
 //	order, err = session.WaitReady(ctx, order.URL)
-//	order, err = session.Finalize(ctx, order, csr)
-//	chain, warnings, err := session.Certificate(ctx, order)
-//	warnings, err = acmeclient.CheckChain(chain, key.Public(), names, time.Now())
+//	order, warnings, err = session.FinalizeFor(ctx, order, request, key)
+//	chain, warnings, err := session.ChainTo(ctx, order, root)
+//	warnings, err = acmeclient.CheckChain(chain, key, names, time.Now())
 //
 // Everything but the account key, the certificate's key and the order's URL can be forgotten at any step: [Session.Order] and
 // [Session.Authorization] tell where the order stands, and each step may be repeated.
+//
+// # Which CA, and which account
+//
+// A [CA] is a value that says which CA is meant: one of those that are known by name ([KnownCAs]), or any other by URL.
+// [CA.Resolve] finds what is wrong with it without asking any network. [CA.Rehearsal] is its test endpoint. CAs with the same
+// [CA.Endpoint] share a Client: [Client.For] adapts it to another account.
+//
+// Who keeps accounts keeps them by directory URL and [CA.AccountID]. If the CA has an [EAB] in a file, [CA.ReadEAB] reads it
+// before the account is asked for. The account's key is kept before it is registered, and [Client.Lookup] comes before
+// [Client.Register] whenever the CA may have heard of the key: what binds an account is often good for one only.
 //
 // # Waiting
 //
 // The Wait methods and [Session.Finalize] ask again after 25 ms and then after ever longer pauses up to 5 s. If the CA sends
 // Retry-After, that is obeyed instead. A wait of more than a minute ends the call with an error that wraps [ErrWait] and has
 // Problem.RetryAt, so that the caller can put the order aside and let others have their turn.
+//
+// # What a certificate can be
+//
+// [OrderRequest] asks for a profile, a lifetime, must-staple; the root of [Session.ChainTo] for one of several chains. CAs differ in what they
+// offer, and change it. What is not required never stands in the way of a certificate: it is left out, and a warning says so, in
+// Order.Warnings, with what FinalizeFor and ChainTo return, or by [OrderRequest.Deviations] of what came.
+//
+// # Accounts over the years
+//
+// An account outlives its key, its contacts and the CA's terms: [Session.ChangeKey] with [Client.KeyOf], [Session.UpdateContacts],
+// [Session.AgreeToTerms]. An error that wraps [ErrNoAccount] says that the CA has forgotten it, which Register mends; one that wraps
+// [ErrAccountClosed], that it is closed for good, and another key is needed.
 package acmeclient
 
 import (
@@ -36,6 +59,7 @@ import (
 	"crypto"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -55,8 +79,9 @@ type Client struct {
 
 // New returns a Client for ca, which is resolved first. It asks nothing of any network.
 //
-// If base is nil, connections have time-outs, go through the proxy that the environment names, and trust ca.Roots.
-// Otherwise base.Transport makes the connections: if it is an *http.Transport without roots and ca.Roots is set, a copy with those;
+// If base is nil, connections have time-outs, go through the proxy that ca.Proxy or else the environment names, and trust
+// ca.Roots. Otherwise base.Transport makes the connections: if it is an *http.Transport and ca.Proxy is set, or ca.Roots is
+// and it has none, a copy with those; if it is anything else, it is an error to set ca.Proxy, and ca.Roots are not used.
 // base.Timeout, if set, bounds each request in place of three minutes; base.Jar and base.CheckRedirect are not used.
 //
 // log hears of every request, on the debug level. Nil: nothing is logged.
@@ -64,6 +89,9 @@ func New(ca CA, base *http.Client, log *slog.Logger) (*Client, error) {
 	ca, err := ca.Resolve()
 	if err != nil {
 		return nil, err
+	}
+	if ca.Protocol != ACME {
+		return nil, fmt.Errorf("the CA %s does not speak ACME but %s", clean(ca.Name, 64), ca.Protocol)
 	}
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
@@ -79,46 +107,72 @@ func New(ca CA, base *http.Client, log *slog.Logger) (*Client, error) {
 	if base != nil && base.Timeout > 0 {
 		t.limit = base.Timeout
 	}
-	own := connections(ca, base)
-	if own == nil {
-		t.base = base.Transport
-		return c, nil
+	var own bool
+	if t.base, own, err = connections(ca, base); err != nil {
+		return nil, err
 	}
-	t.base, c.idle = own, own.CloseIdleConnections
+	if owned, ok := t.base.(*http.Transport); ok && own {
+		c.idle = owned.CloseIdleConnections
+	}
 	return c, nil
 }
 
-// connections returns an http.Transport of our own, or nil if base has one that is to be used as it is.
-func connections(ca CA, base *http.Client) *http.Transport {
-	if base == nil {
-		return &http.Transport{
-			Proxy:                  http.ProxyFromEnvironment,
-			DialContext:            (&net.Dialer{Timeout: 15 * time.Second}).DialContext,
-			TLSClientConfig:        &tls.Config{RootCAs: ca.Roots},
-			TLSHandshakeTimeout:    15 * time.Second,
-			IdleConnTimeout:        90 * time.Second,
-			MaxIdleConnsPerHost:    4,
-			MaxResponseHeaderBytes: 64 << 10,
-			ForceAttemptHTTP2:      true,
-		}
+// For returns a Client for a CA with the same Endpoint as c's, which is resolved first: another account, another name, other
+// limits. It shares connections, directory and nonces with c, so that many Domains need one of each. Closing one closes
+// the idle connections of both. It is an error if the Endpoints differ.
+func (c *Client) For(ca CA) (*Client, error) {
+	ca, err := ca.Resolve()
+	if err != nil {
+		return nil, err
 	}
-	rt := base.Transport
+	if ca.Endpoint() != c.ca.Endpoint() {
+		return nil, fmt.Errorf("the CA %v needs a Client of its own: it has another URL than %v, or other Roots or another Proxy", ca, c.ca)
+	}
+	return &Client{ca: ca, transport: c.transport, idle: c.idle}, nil
+}
+
+// connections returns what makes the connections, and whether it is our own: if not, it belongs to base and is as it was.
+func connections(ca CA, base *http.Client) (rt http.RoundTripper, own bool, err error) {
+	if base == nil {
+		t := newTransport()
+		t.TLSClientConfig = &tls.Config{RootCAs: ca.Roots}
+		return t, true, useProxy(t, ca.Proxy)
+	}
+	rt = base.Transport
 	if rt == nil {
 		rt = http.DefaultTransport
 	}
-	t, ok := rt.(*http.Transport)
-	hasRoots := ok && t.TLSClientConfig != nil && t.TLSClientConfig.RootCAs != nil
-	if base.Transport != nil && (!ok || hasRoots || ca.Roots == nil) || !ok {
-		return nil
+	given, ok := rt.(*http.Transport)
+	if !ok {
+		if ca.Proxy != "" {
+			return nil, false, fmt.Errorf("the CA %v has a Proxy, but its connections are made by a %T, which cannot be given one", ca, rt)
+		}
+		return rt, false, nil
 	}
-	t = t.Clone()
-	if ca.Roots != nil && !hasRoots {
+	needsRoots := ca.Roots != nil && (given.TLSClientConfig == nil || given.TLSClientConfig.RootCAs == nil)
+	if base.Transport != nil && !needsRoots && ca.Proxy == "" {
+		return rt, false, nil
+	}
+	t := given.Clone()
+	if needsRoots {
 		if t.TLSClientConfig == nil {
 			t.TLSClientConfig = &tls.Config{}
 		}
 		t.TLSClientConfig.RootCAs = ca.Roots
 	}
-	return t
+	return t, true, useProxy(t, ca.Proxy)
+}
+
+func newTransport() *http.Transport {
+	return &http.Transport{
+		Proxy:                  http.ProxyFromEnvironment,
+		DialContext:            (&net.Dialer{Timeout: 15 * time.Second}).DialContext,
+		TLSHandshakeTimeout:    15 * time.Second,
+		IdleConnTimeout:        90 * time.Second,
+		MaxIdleConnsPerHost:    4,
+		MaxResponseHeaderBytes: 64 << 10,
+		ForceAttemptHTTP2:      true,
+	}
 }
 
 // userAgent is what RFC 8555 §6.1 wants to be sent.

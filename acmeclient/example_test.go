@@ -52,7 +52,8 @@ func order(ctx context.Context, client *acmeclient.Client, records map[string][]
 		return nil, err
 	}
 	session := client.Session(accountKey, account.URL)
-	o, err := session.NewOrder(ctx, acmeclient.OrderRequest{Names: []string{name}})
+	request := acmeclient.OrderRequest{Names: []string{name}}
+	o, err := session.NewOrder(ctx, request)
 	if err != nil {
 		return nil, err
 	}
@@ -64,18 +65,14 @@ func order(ctx context.Context, client *acmeclient.Client, records map[string][]
 	if o, err = session.WaitReady(ctx, o.URL); err != nil {
 		return nil, err
 	}
-	csr, err := acmeclient.CSR(key, []string{name})
-	if err != nil {
-		return nil, err
-	}
-	if o, err = session.Finalize(ctx, o, csr); err != nil {
+	if o, _, err = session.FinalizeFor(ctx, o, request, key); err != nil {
 		return nil, err
 	}
 	chain, _, err := session.Certificate(ctx, o)
 	if err != nil {
 		return nil, err
 	}
-	_, err = acmeclient.CheckChain(chain, key.Public(), []string{name}, time.Now())
+	_, err = acmeclient.CheckChain(chain, key, []string{name}, time.Now())
 	return chain, err
 }
 

@@ -2,6 +2,7 @@ package acmeclient
 
 import (
 	"context"
+	"crypto"
 	"errors"
 	"fmt"
 	"net/http"
@@ -21,7 +22,7 @@ const maxFinalizes = 2
 // stays ready as if nothing had come. If the reply is lost, the order is looked at: it tells what became of the request.
 // The order may therefore be valid for a CSR that another call has sent; CheckChain tells.
 //
-// The error is the CA's reason if the order is invalid. It may wrap ErrWait: the same call, later, goes on where this one stopped.
+// The error is the CA's reason if the order is invalid. If it is of kind invalidProfile, the order's profile is gone: another order is needed. It may wrap ErrWait: the same call, later, goes on where this one stopped.
 func (s *Session) Finalize(ctx context.Context, o *Order, csr []byte) (*Order, error) {
 	const op = "finalize the order"
 	w := newWaiting(op, o.URL)
@@ -60,6 +61,30 @@ func (s *Session) Finalize(ctx context.Context, o *Order, csr []byte) (*Order, e
 	}
 }
 
+// FinalizeFor is Finalize with the CSR that r asks for, signed with key. A CA that does not take must-staple, which many have given up, refuses
+// the CSR and leaves the order as it is: it is then finalized without, and a warning says so.
+func (s *Session) FinalizeFor(ctx context.Context, o *Order, r OrderRequest, key crypto.Signer) (done *Order, warnings []string, err error) {
+	csr, err := r.CSR(key)
+	if err != nil {
+		return nil, nil, &Problem{Op: "finalize the order", URL: o.URL, Err: err}
+	}
+	done, err = s.Finalize(ctx, o, csr)
+	var p *Problem
+	if !r.MustStaple || !errors.As(err, &p) || !p.is("badCSR") {
+		return done, nil, err
+	}
+	warning := fmt.Sprintf("the CA refuses a certificate that demands stapling (must-staple, RFC 7633): %s; going on without", clean(p.Detail, maxShort))
+	now, lookErr := s.Order(ctx, o.URL)
+	if lookErr != nil || now.Status != StatusReady {
+		return nil, nil, err // the order is spent
+	}
+	r.MustStaple = false
+	if done, _, err = s.FinalizeFor(ctx, now, r, key); err != nil {
+		return nil, nil, err // it was not for must-staple, or not only
+	}
+	return done, []string{warning}, nil
+}
+
 // finalize sends the CSR and returns the order as it is thereafter. An error means that the request cannot have been taken, or
 // that nobody knows; last says that there will be no other.
 func (s *Session) finalize(ctx context.Context, op string, o *Order, csr []byte, last bool) (*Order, *reply, error) {
@@ -84,6 +109,7 @@ func (s *Session) finalize(ctx context.Context, op string, o *Order, csr []byte,
 	if ctx.Err() != nil || !errors.As(err, &p) || p.Status == http.StatusTooManyRequests {
 		return nil, nil, err
 	}
+	s.distrustProfiles(ctx, p) // RFC 8555 has no such error here, but profiles may go between order and CSR (draft-ietf-acme-profiles)
 	after, r, lookErr := s.order(ctx, op, o.URL)
 	if lookErr != nil {
 		return nil, nil, err // the first says more

@@ -75,6 +75,9 @@ type user struct {
 	key      crypto.Signer
 	names    []string
 	replaces string
+	want     OrderRequest // beyond names and replaces
+	root     string       // of the chain to prefer
+	warnings []string
 
 	url      string // of the account; empty: not known
 	order    string // URL; empty: none
@@ -106,17 +109,15 @@ func (u *user) attempt(ctx context.Context) ([][]byte, error) {
 			return nil, err
 		}
 	}
-	csr, err := CSR(u.key, u.names)
+	o, warnings, err := s.FinalizeFor(ctx, o, u.request(), u.key)
 	if err != nil {
 		return nil, err
 	}
-	if o, err = s.Finalize(ctx, o, csr); err != nil {
-		return nil, err
-	}
-	chain, _, err := s.Certificate(ctx, o)
+	chain, odd, err := s.ChainTo(ctx, o, u.root)
 	if err != nil {
 		return nil, err
 	}
+	u.warnings = append(append(u.warnings, warnings...), odd...)
 	if _, err := CheckChain(chain, u.key.Public(), u.names, time.Now()); err != nil {
 		u.order = "" // what was issued is of no use
 		return nil, &Problem{Op: "use the certificate", Err: err}
@@ -134,11 +135,18 @@ func (u *user) look(ctx context.Context, s *Session) (*Order, error) {
 		u.order = ""
 	}
 	u.orders++
-	o, err := s.NewOrder(ctx, OrderRequest{Names: u.names, Replaces: u.replaces})
+	o, err := s.NewOrder(ctx, u.request())
 	if err == nil {
 		u.order = o.URL
+		u.warnings = append(u.warnings, o.Warnings...)
 	}
 	return o, err
+}
+
+func (u *user) request() OrderRequest {
+	r := u.want
+	r.Names, r.Replaces = u.names, u.replaces
+	return r
 }
 
 func (u *user) authorize(ctx context.Context, s *Session, o *Order) error {

@@ -8,10 +8,11 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"fmt"
+	"slices"
 	"strings"
 )
 
-// A KeyType names an algorithm and a size of private keys. There is a fixed table of them.
+// A KeyType names an algorithm and a size of private keys. There is a fixed table of them; see KeyTypes.
 type KeyType string
 
 // The key types. All public CAs take P-256, P-384 and the RSA ones; P-521 is for private CAs.
@@ -24,45 +25,108 @@ const (
 	RSA4096 KeyType = "RSA-4096"
 )
 
-const knownKeyTypes = "P-256, P-384, P-521, RSA-2048, RSA-3072 and RSA-4096"
+// keyType is a row of the table.
+type keyType struct {
+	name      KeyType
+	spellings []string // others, as plainName has them
+	generate  func() (crypto.Signer, error)
+	matches   func(crypto.PublicKey) bool
+}
 
-// parameters returns the curve, or the number of bits of an RSA key, or nil and 0 for an unknown type.
-func (t KeyType) parameters() (elliptic.Curve, int) {
-	switch t {
-	case P256:
-		return elliptic.P256(), 0
-	case P384:
-		return elliptic.P384(), 0
-	case P521:
-		return elliptic.P521(), 0
-	case RSA2048:
-		return nil, 2048
-	case RSA3072:
-		return nil, 3072
-	case RSA4096:
-		return nil, 4096
+// keyTable has a row for each type. What a later Go has, laterKeyTypes adds.
+func keyTable() []keyType {
+	return append([]keyType{
+		ecType(P256, elliptic.P256(), "secp256r1", "prime256v1"), // the latter as ANSI X9.62 and OpenSSL call it
+		ecType(P384, elliptic.P384(), "secp384r1"),
+		ecType(P521, elliptic.P521(), "secp521r1"),
+		rsaType(RSA2048, 2048, "rsa"),
+		rsaType(RSA3072, 3072),
+		rsaType(RSA4096, 4096),
+	}, laterKeyTypes()...)
+}
+
+func ecType(name KeyType, curve elliptic.Curve, spellings ...string) keyType {
+	return keyType{
+		name:      name,
+		spellings: spellings,
+		generate:  func() (crypto.Signer, error) { return ecdsa.GenerateKey(curve, rand.Reader) },
+		matches: func(pub crypto.PublicKey) bool {
+			ec, ok := pub.(*ecdsa.PublicKey)
+			return ok && ec != nil && ec.Curve != nil && ec.Params().Name == curve.Params().Name
+		},
 	}
-	return nil, 0
+}
+
+func rsaType(name KeyType, bits int, spellings ...string) keyType {
+	return keyType{
+		name:      name,
+		spellings: spellings,
+		generate:  func() (crypto.Signer, error) { return rsa.GenerateKey(rand.Reader, bits) },
+		matches: func(pub crypto.PublicKey) bool {
+			key, ok := pub.(*rsa.PublicKey)
+			return ok && key != nil && key.N != nil && key.N.BitLen() == bits
+		},
+	}
+}
+
+// KeyTypes returns all key types there are.
+func KeyTypes() []KeyType {
+	var all []KeyType
+	for _, row := range keyTable() {
+		all = append(all, row.name)
+	}
+	return all
+}
+
+// find returns the first row that is wanted.
+func find(is func(keyType) bool) (keyType, bool) {
+	table := keyTable()
+	if i := slices.IndexFunc(table, is); i >= 0 {
+		return table[i], true
+	}
+	return keyType{}, false
+}
+
+func (t KeyType) row() (keyType, error) {
+	row, ok := find(func(row keyType) bool { return row.name == t })
+	if !ok {
+		return keyType{}, unknownKeyType(string(t))
+	}
+	return row, nil
+}
+
+func unknownKeyType(said string) error {
+	all := KeyTypes()
+	var known strings.Builder
+	for i, t := range all {
+		switch {
+		case i > 0 && i == len(all)-1:
+			known.WriteString(" and ")
+		case i > 0:
+			known.WriteString(", ")
+		}
+		known.WriteString(string(t))
+	}
+	return fmt.Errorf("the key type %q is not known; known are %s", clean(said, 64), known.String())
 }
 
 // Check reports whether t is in the table. The empty KeyType is not.
 func (t KeyType) Check() error {
-	if curve, bits := t.parameters(); curve == nil && bits == 0 {
-		return fmt.Errorf("the key type %q is not known; known are %s", clean(string(t), 64), knownKeyTypes)
-	}
-	return nil
+	_, err := t.row()
+	return err
 }
 
 // Generate returns a private key of type t. Generating an RSA key takes up to seconds and is not interrupted by ctx,
 // which is looked at before and after.
 func (t KeyType) Generate(ctx context.Context) (crypto.Signer, error) {
-	if err := t.Check(); err != nil {
+	row, err := t.row()
+	if err != nil {
 		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	key, err := t.generate()
+	key, err := row.generate()
 	if err != nil {
 		return nil, fmt.Errorf("cannot generate a %s key: %w", t, err)
 	}
@@ -72,51 +136,21 @@ func (t KeyType) Generate(ctx context.Context) (crypto.Signer, error) {
 	return key, nil
 }
 
-func (t KeyType) generate() (crypto.Signer, error) {
-	curve, bits := t.parameters()
-	if curve != nil {
-		return ecdsa.GenerateKey(curve, rand.Reader)
-	}
-	return rsa.GenerateKey(rand.Reader, bits)
-}
-
 // KeyTypeOf returns the type of pub, or "" if it is not in the table.
 func KeyTypeOf(pub crypto.PublicKey) KeyType {
-	var t KeyType
-	switch pub := pub.(type) {
-	case *ecdsa.PublicKey:
-		if pub == nil || pub.Curve == nil {
-			return ""
-		}
-		t = KeyType(pub.Params().Name)
-	case *rsa.PublicKey:
-		if pub == nil || pub.N == nil {
-			return ""
-		}
-		t = KeyType(fmt.Sprintf("RSA-%d", pub.N.BitLen()))
-	}
-	if t.Check() != nil {
-		return ""
-	}
-	return t
+	row, _ := find(func(row keyType) bool { return row.matches(pub) })
+	return row.name
 }
 
 // ParseKeyType reads a key type as people write it, in any case: "P-256", "p256", "RSA-3072", and as Apache's mod_md and
 // OpenSSL write it: "rsa3072", "RSA 3072", "secp256r1", "prime256v1", "secp384r1", "secp521r1". "RSA" alone means RSA-2048.
 func ParseKeyType(s string) (KeyType, error) {
-	switch strings.NewReplacer("-", "", "_", "", " ", "").Replace(strings.ToLower(s)) {
-	case "p256", "secp256r1", "prime256v1":
-		return P256, nil
-	case "p384", "secp384r1":
-		return P384, nil
-	case "p521", "secp521r1":
-		return P521, nil
-	case "rsa", "rsa2048":
-		return RSA2048, nil
-	case "rsa3072":
-		return RSA3072, nil
-	case "rsa4096":
-		return RSA4096, nil
+	plain := plainName(s)
+	row, ok := find(func(row keyType) bool {
+		return plain == plainName(string(row.name)) || slices.Contains(row.spellings, plain)
+	})
+	if !ok {
+		return "", unknownKeyType(s)
 	}
-	return "", fmt.Errorf("the key type %q is not known; known are %s", clean(s, 64), knownKeyTypes)
+	return row.name, nil
 }

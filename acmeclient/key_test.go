@@ -15,7 +15,29 @@ import (
 	"testing"
 )
 
+// allKeyTypes are those that every Go has.
 var allKeyTypes = []KeyType{P256, P384, P521, RSA2048, RSA3072, RSA4096}
+
+func TestTheTableOfKeyTypesIsSound(t *testing.T) {
+	if got := KeyTypes(); !slices.Equal(got[:len(allKeyTypes)], allKeyTypes) {
+		t.Errorf("got %v, want them to begin with %v", got, allKeyTypes)
+	}
+	seen := map[string]KeyType{}
+	for _, row := range keyTable() {
+		for _, s := range append([]string{plainName(string(row.name))}, row.spellings...) {
+			if plainName(s) != s {
+				t.Errorf("%s: the spelling %q would never be found", row.name, s)
+			}
+			if other, ok := seen[s]; ok {
+				t.Errorf("%q is a spelling of %s and of %s", s, other, row.name)
+			}
+			seen[s] = row.name
+		}
+		if row.name.Check() != nil || row.generate == nil || row.matches == nil {
+			t.Errorf("%s lacks something", row.name)
+		}
+	}
+}
 
 func TestKeyTypeOfAGeneratedKeyIsItsType(t *testing.T) {
 	for _, typ := range allKeyTypes {

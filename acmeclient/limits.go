@@ -35,21 +35,25 @@ func (l Limits) Check() error {
 	return nil
 }
 
-// Allowed returns ca.Limits with what is zero filled in: Let's Encrypt's limits, or those of its staging environment if ca is that.
-// For any other CA they are a guess on the safe side, but that certificates are not limited: one CA's days are another's weeks.
+// Allowed returns ca.Limits with what is zero filled in: what is known of the CA, else a guess on the safe side, Let's
+// Encrypt's limits. But certificates are not limited by a guess: one CA's days are another's weeks.
 func (ca CA) Allowed() Limits {
 	known := letsEncryptLimits()
-	switch resolved, err := ca.Resolve(); {
-	case err == nil && resolved.URL == letsEncryptStagingURL:
-		known = letsEncryptStagingLimits()
-	case err == nil && resolved.URL != letsEncryptURL:
+	if resolved, err := ca.Resolve(); err == nil {
 		// A guess that is too low lets certificates expire that live for a day. The floor between two of them holds all the same.
 		known.Certificates = Rate{Count: -1, Per: known.Certificates.Per}
+		if row := resolved.known(); row != nil {
+			known = row.Limits.or(known)
+		}
 	}
+	return ca.Limits.or(known)
+}
+
+func (l Limits) or(known Limits) Limits {
 	return Limits{
-		Orders:       ca.Limits.Orders.or(known.Orders),
-		Failures:     ca.Limits.Failures.or(known.Failures),
-		Certificates: ca.Limits.Certificates.or(known.Certificates),
+		Orders:       l.Orders.or(known.Orders),
+		Failures:     l.Failures.or(known.Failures),
+		Certificates: l.Certificates.or(known.Certificates),
 	}
 }
 

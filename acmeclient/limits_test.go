@@ -21,6 +21,10 @@ func TestAllowed(t *testing.T) {
 		{"staging by URL", CA{Name: "mine", URL: letsEncryptStagingURL}, staging},
 		{"another CA limits no certificates", CA{URL: "https://ca.example/"},
 			Limits{letsEncrypt.Orders, letsEncrypt.Failures, Rate{-1, 7 * day}}},
+		{"Google's are its own", CA{Name: "google", EAB: anEAB()},
+			Limits{Rate{100, time.Hour}, letsEncrypt.Failures, Rate{-1, 7 * day}}},
+		{"a known CA whose limits are not", CA{Name: "zerossl", EAB: anEAB()},
+			Limits{letsEncrypt.Orders, letsEncrypt.Failures, Rate{-1, 7 * day}}},
 		{"a CA that cannot be", CA{Name: "nobody"}, letsEncrypt},
 		{"what is said stays", CA{Limits: Limits{Orders: Rate{100, time.Hour}, Failures: Rate{Count: -1}}},
 			Limits{Rate{100, time.Hour}, Rate{-1, time.Hour}, Rate{5, 7 * day}}},
@@ -34,7 +38,7 @@ func TestAllowed(t *testing.T) {
 			if got != test.want {
 				t.Errorf("got %v, want %v", got, test.want)
 			}
-			if again := (CA{Name: test.ca.Name, URL: test.ca.URL, Limits: got}).Allowed(); again != got {
+			if again := (CA{Name: test.ca.Name, URL: test.ca.URL, EAB: test.ca.EAB, Limits: got}).Allowed(); again != got {
 				t.Errorf("of what is allowed: got %v, want %v", again, got)
 			}
 		})

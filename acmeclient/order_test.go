@@ -46,7 +46,7 @@ func TestNewOrderSendsWhatIsAsked(t *testing.T) {
 			if got != test.want {
 				t.Errorf("got %s, want %s", got, test.want)
 			}
-			if got, want := fmt.Sprint(*o), "{https://ca.test/order pending [a.example] [https://ca.test/authz] https://ca.test/finalize  0001-01-01 00:00:00 +0000 UTC <nil> false}"; got != want {
+			if got, want := fmt.Sprint(*o), "{https://ca.test/order pending [a.example] [https://ca.test/authz] https://ca.test/finalize  0001-01-01 00:00:00 +0000 UTC  <nil> false []}"; got != want {
 				t.Errorf("got %s, want %s", got, want)
 			}
 		})
@@ -95,7 +95,7 @@ func TestNewOrderRefuses(t *testing.T) {
 	s := f.session(t)
 	_, err := s.NewOrder(t.Context(), OrderRequest{})
 	wantText(t, err, "no names")
-	_, err = s.NewOrder(t.Context(), OrderRequest{Names: []string{"a.example"}, Profile: "long"})
+	_, err = s.NewOrder(t.Context(), OrderRequest{Names: []string{"a.example"}, Profile: "long", ProfileRequired: true})
 	wantText(t, err, "it offers short")
 	if p := wantProblem(t, err); !p.Permanent() || p.Kind() != "invalidProfile" {
 		t.Errorf("got %+v, want a permanent invalidProfile", p)

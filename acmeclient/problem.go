@@ -17,10 +17,10 @@ var (
 	// ErrTerms: the CA has terms of service that were not agreed to. The error's text names their URL.
 	ErrTerms = errors.New("the CA's terms of service are not agreed to")
 
-	// ErrNoAccount: the CA knows no account with that key.
+	// ErrNoAccount: the CA knows no account with that key, or with the URL of the session.
 	ErrNoAccount = errors.New("the CA knows no account with this key")
 
-	// ErrAccountClosed: the account of that key is deactivated or revoked. It needs another key to register again.
+	// ErrAccountClosed: the account of that key, or of the session, is deactivated or revoked. It needs another key to register again.
 	ErrAccountClosed = errors.New("the account is closed")
 
 	// ErrWait: the CA wants to be asked again at Problem.RetryAt, which is further away than a call should last.
@@ -49,11 +49,13 @@ type Problem struct {
 	Status      int          // of the HTTP reply; 0: there was none
 	Type        string       // as sent, "urn:ietf:params:acme:error:rateLimited"; empty: the CA sent no problem document; see Kind
 	Detail      string       // the CA's words, at most 4 KiB
-	Instance    string       // a page for the operator, with userActionRequired (RFC 8555 §7.3.3)
+	Instance    string       // a page for the operator, with userActionRequired: the terms have changed (RFC 8555 §7.3.3)
 	Help        string       // a page about the problem, from the reply's Link header
 	Subproblems []Subproblem // RFC 8555 §6.7.1, at most 100
 	RetryAt     time.Time    // not before then, says the CA; zero: it says nothing. At most two days ahead
 	Err         error        // what happened when it was not the CA that complained; see Unwrap
+
+	bound bool // an external account was given: what is unauthorized may be that
 }
 
 // A Subproblem is the part of a Problem that is about one name (RFC 8555 §6.7.1).
@@ -83,6 +85,30 @@ func (p *Problem) is(k string) bool { return strings.EqualFold(p.Kind(), k) }
 // If errors.Is finds context.Canceled or context.DeadlineExceeded, it was the caller's context that ended.
 func (p *Problem) Unwrap() error { return p.Err }
 
+// Is lets errors.Is find ErrNoAccount and ErrAccountClosed in what the CA says of the account, whatever was asked for.
+func (p *Problem) Is(target error) bool {
+	switch target {
+	case ErrNoAccount:
+		return p.is("accountDoesNotExist")
+	case ErrAccountClosed:
+		return p.accountClosed()
+	}
+	return false
+}
+
+// accountClosed reports whether the CA refuses all that the account or its key asks for. RFC 8555 §7.3.6 wants 401 unauthorized;
+// Let's Encrypt says 403, like to a request for what belongs to another account, but with these words.
+func (p *Problem) accountClosed() bool {
+	if !p.is("unauthorized") {
+		return false
+	}
+	said := func(word string) bool { return strings.Contains(strings.ToLower(p.Detail), word) }
+	if said("external") || said("binding") { // the external account's key is wrong or used up, and ours is as good as before
+		return false
+	}
+	return p.Status == http.StatusUnauthorized && !p.bound || said("account") && (said("deactivated") || said("revoked"))
+}
+
 // Permanent reports whether the same request will fail again until somebody changes something: what was asked for, the terms
 // agreed to, the account. All else may pass by itself: outages, limits, and what validations of names complain about.
 func (p *Problem) Permanent() bool {
@@ -90,6 +116,8 @@ func (p *Problem) Permanent() bool {
 		return errors.Is(p.Err, ErrTerms) || errors.Is(p.Err, ErrAccountClosed) || errors.Is(p.Err, errACMEv1)
 	}
 	switch {
+	case p.accountClosed():
+		return true
 	case p.Status >= 500: // the server's fault, whatever the type says
 		return false
 	case p.Paused():
@@ -213,6 +241,9 @@ func parseProblem(r *reply) *Problem {
 	}
 	p.Status, p.URL = r.status, r.url
 	p.Help = clean(link(r.header, "help"), maxURL)
+	if p.Instance == "" && p.is("userActionRequired") {
+		p.Instance = clean(link(r.header, "terms-of-service"), maxURL) // RFC 8555 §7.3.3 wants both
+	}
 	if d := r.retryAfter(); d > 0 {
 		p.RetryAt = r.at.Add(d)
 	}
@@ -251,20 +282,4 @@ func (r *reply) decode(op string, v any) error {
 		return r.invalidReply(op, "is not JSON: "+clean(err.Error(), maxShort))
 	}
 	return nil
-}
-
-// link returns the target of the first Link header with that relation (RFC 8288 §3), or "".
-func link(h http.Header, rel string) string {
-	for _, v := range h.Values("Link") {
-		target, params, ok := strings.Cut(strings.TrimSpace(v), ">")
-		if !ok || !strings.HasPrefix(target, "<") {
-			continue
-		}
-		for param := range strings.SplitSeq(params, ";") {
-			if k, v, _ := strings.Cut(strings.TrimSpace(param), "="); strings.EqualFold(k, "rel") && strings.EqualFold(strings.Trim(v, `"`), rel) {
-				return target[1:]
-			}
-		}
-	}
-	return ""
 }

@@ -15,7 +15,8 @@ import (
 	"math/big"
 )
 
-// x/crypto/acme has no way to add a field such as "replaces" (RFC 9773 §5) to newOrder, so the transport adds it and signs again.
+// x/crypto/acme has no way to add a field such as "replaces" (RFC 9773 §5) to newOrder, or to send an empty list of contacts
+// (RFC 8555 §7.3.2), so the transport adds it and signs again.
 // All but payload and signature stays as x/crypto made it: key ID, nonce and URL are in the protected header, which is left byte for byte.
 
 // flatJWS is a JWS in flattened JSON serialization (RFC 7515 §7.2.2, RFC 8555 §6.2).
@@ -25,37 +26,37 @@ type flatJWS struct {
 	Signature string `json:"signature"`
 }
 
-// resign returns the newOrder request in body with fields added to its payload, signed with key.
-// It refuses to sign what is not for orderURL: it must not be made to sign anything else with the account key.
-func resign(body []byte, key crypto.Signer, orderURL string, fields map[string]any) ([]byte, error) {
+// resign returns the request in body with fields added to its payload, signed with key.
+// It refuses to sign what is not for url: it must not be made to sign anything else with the account key.
+func resign(body []byte, key crypto.Signer, url string, fields map[string]any) ([]byte, error) {
 	var jws flatJWS
 	if err := json.Unmarshal(body, &jws); err != nil {
-		return nil, fmt.Errorf("cannot add to the order: %w", err)
+		return nil, fmt.Errorf("cannot add to the request: %w", err)
 	}
 	var header struct{ Alg, URL string }
 	if err := decodePart(jws.Protected, &header); err != nil {
-		return nil, fmt.Errorf("cannot add to the order: its protected header: %w", err)
+		return nil, fmt.Errorf("cannot add to the request: its protected header: %w", err)
 	}
-	if header.URL != orderURL {
-		return nil, fmt.Errorf("cannot add to the order: it is signed for %q, not %q", header.URL, orderURL)
+	if header.URL != url {
+		return nil, fmt.Errorf("cannot add to the request: it is signed for %q, not %q", header.URL, url)
 	}
 	alg, hash := jwsAlgorithm(key.Public())
 	if alg == "" || alg != header.Alg {
-		return nil, fmt.Errorf("cannot add to the order: it is signed with %q, not with this account key", header.Alg)
+		return nil, fmt.Errorf("cannot add to the request: it is signed with %q, not with this account key", header.Alg)
 	}
 	var payload map[string]any
 	if err := decodePart(jws.Payload, &payload); err != nil || payload == nil {
-		return nil, fmt.Errorf("cannot add to the order: its payload is not a JSON object (%v)", err)
+		return nil, fmt.Errorf("cannot add to the request: its payload is not a JSON object (%v)", err)
 	}
 	maps.Copy(payload, fields)
 	merged, err := json.Marshal(payload)
 	if err != nil {
-		return nil, fmt.Errorf("cannot add to the order: %w", err)
+		return nil, fmt.Errorf("cannot add to the request: %w", err)
 	}
 	jws.Payload = base64.RawURLEncoding.EncodeToString(merged)
 	sig, err := sign(key, hash, []byte(jws.Protected+"."+jws.Payload))
 	if err != nil {
-		return nil, fmt.Errorf("cannot sign the order with the account key: %w", err)
+		return nil, fmt.Errorf("cannot sign the request with the account key: %w", err)
 	}
 	jws.Signature = base64.RawURLEncoding.EncodeToString(sig)
 	return json.Marshal(jws)

@@ -40,10 +40,10 @@ type transport struct {
 type call struct {
 	url string // for messages
 
-	// If fields is not nil, they are added to the one POST to orderURL, which is signed again with key.
-	fields   map[string]any
-	orderURL string
-	key      crypto.Signer
+	// If fields is not nil, they are added to the one POST, which must be to fieldsURL, and is signed again with key.
+	fields    map[string]any
+	fieldsURL string
+	key       crypto.Signer
 
 	reply    *reply // to the last request; nil if there was none
 	badNonce bool   // the last reply refused the nonce
@@ -125,9 +125,9 @@ func (t *transport) newNonce(req *http.Request, c *call) (*http.Response, error)
 
 // post sends a signed request. A good reply goes to the call, and x/crypto gets errTaken; it sees only refusals.
 func (t *transport) post(req *http.Request, c *call, body []byte) (*http.Response, error) {
-	if c.fields != nil && req.URL.String() == c.orderURL {
+	if c.fields != nil {
 		var err error
-		if body, err = resign(body, c.key, c.orderURL, c.fields); err != nil {
+		if body, err = resign(body, c.key, c.fieldsURL, c.fields); err != nil {
 			return nil, err
 		}
 	}

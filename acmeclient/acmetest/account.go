@@ -88,6 +88,9 @@ func (ca *CA) newAccount(rq *request) (*reply, *problem) {
 		// Another request with the same key was faster.
 		return a.reply(s, http.StatusOK), nil
 	}
+	if external != "" {
+		s.usedKeys[external] = true
+	}
 	a := &account{
 		key: key, contacts: want.Contact, terms: want.TermsOfServiceAgreed,
 		status: valid, external: external, created: time.Now(),

@@ -99,7 +99,7 @@ func TestKeyChangeByXCrypto(t *testing.T) {
 	if got, want := ca.Accounts()[0].Thumbprint, thumbprint(fresh.Public()); got != want {
 		t.Errorf("the account's key is %s, want %s", got, want)
 	}
-	check(t, ca, obtain(t, c, s, typeDNS01, "example.com"), "example.com")
+	check(t, ca, obtain(t, c, s, typeDNS01, nil, "example.com"), "example.com")
 	stale := &acme.Client{Key: old, HTTPClient: ca.Client(), DirectoryURL: ca.DirectoryURL()}
 	if _, err := stale.GetReg(t.Context(), ""); !errors.Is(err, acme.ErrNoAccount) {
 		t.Errorf("the old key gives %v, want ErrNoAccount", err)

@@ -6,6 +6,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -14,6 +15,7 @@ import (
 	"math/big"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -21,6 +23,9 @@ import (
 type authority struct {
 	cert *x509.Certificate
 	key  crypto.Signer
+
+	seed   string       // of the key, and of serial numbers and signatures; empty: they are left to chance
+	signed atomic.Int64 // certificates so far
 }
 
 // minter holds the authorities that certificates are issued by.
@@ -53,7 +58,7 @@ func (ca *CA) makeAuthorities(m *minter) error {
 		alternates = 0 // the leaf itself is signed by the one root
 	}
 	for i := range alternates + 1 {
-		root, err := newRoot(fmt.Sprintf("acmetest root %d", i+1), ca.IssuerRSA)
+		root, err := newRoot(fmt.Sprintf("acmetest root %d", i+1), ca.IssuerRSA, ca.mintSeed())
 		if err != nil {
 			return err
 		}
@@ -87,9 +92,19 @@ func (ca *CA) makeAuthorities(m *minter) error {
 	return nil
 }
 
+// mintSeed is what all that a CA with a Seed signs depends on: a run can be
+// repeated to the byte. CAs that differ in their BaseURL sign with other keys.
+// Without a Seed nothing is the same twice.
+func (ca *CA) mintSeed() string {
+	if ca.Seed == 0 {
+		return ""
+	}
+	return fmt.Sprint(ca.Seed, " ", ca.BaseURL)
+}
+
 // strayIssuer makes an issuer that the roots know nothing of.
 func (m *minter) strayIssuer() (*authority, error) {
-	m.strayOnce.Do(func() { m.stray, m.strayErr = newRoot("acmetest stray root", false) })
+	m.strayOnce.Do(func() { m.stray, m.strayErr = newRoot("acmetest stray root", false, m.roots[0].seed) })
 	return m.stray, m.strayErr
 }
 
@@ -149,48 +164,55 @@ func issuerTemplate(name string) *x509.Certificate {
 	}
 }
 
-func newRoot(name string, rsaKey bool) (*authority, error) {
-	key, err := newKey(rsaKey)
+func newRoot(name string, rsaKey bool, seed string) (*authority, error) {
+	key, err := newKey(rsaKey, seed, name)
 	if err != nil {
 		return nil, err
 	}
-	template := issuerTemplate(name)
-	cert, err := (&authority{template, key}).sign(template, key.Public())
-	if err != nil {
-		return nil, err
-	}
-	return &authority{cert, key}, nil
+	root := &authority{cert: issuerTemplate(name), key: key, seed: seed}
+	root.cert, err = root.sign(root.cert, key.Public())
+	return root, err
 }
 
 func (a *authority) newIssuer(name string, rsaKey bool) (*authority, error) {
-	key, err := newKey(rsaKey)
+	key, err := newKey(rsaKey, a.seed, name)
 	if err != nil {
 		return nil, err
 	}
-	cert, err := a.sign(issuerTemplate(name), key.Public())
-	if err != nil {
-		return nil, err
-	}
-	return &authority{cert, key}, nil
+	issuer := &authority{key: key, seed: a.seed}
+	issuer.cert, err = a.sign(issuerTemplate(name), key.Public())
+	return issuer, err
 }
 
-func newKey(rsaKey bool) (crypto.Signer, error) {
+// newKey makes a key: the one for that purpose, if there is a seed. RSA keys
+// are always left to chance.
+func newKey(rsaKey bool, seed, purpose string) (crypto.Signer, error) {
 	if rsaKey {
 		return rsa.GenerateKey(rand.Reader, 2048)
 	}
-	return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if seed == "" {
+		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	}
+	secret := sha256.Sum256(fmt.Appendf(nil, "key %q %q", seed, purpose))
+	return ecdsa.ParseRawPrivateKey(elliptic.P256(), secret[:])
 }
 
 // sign makes a certificate, with a serial number of its own.
 func (a *authority) sign(template *x509.Certificate, key crypto.PublicKey) (*x509.Certificate, error) {
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 128))
-	if err != nil {
-		return nil, err
+	chance := rand.Reader
+	number := make([]byte, 16)
+	if a.seed == "" {
+		_, _ = rand.Read(number) // it never fails
+	} else {
+		sum := sha256.Sum256(fmt.Appendf(nil, "serial %q %q %d", a.seed, a.cert.Subject.CommonName, a.signed.Add(1)))
+		copy(number, sum[:])
+		chance = nil // signatures are made without (RFC 6979)
 	}
+	serial := new(big.Int).SetBytes(number)
 	// Never zero (RFC 5280 §4.1.2.2). Half of these need a sign octet in DER,
 	// which clients are known to forget in RFC 9773's certificate identifier.
 	template.SerialNumber = serial.Add(serial, big.NewInt(1))
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, key, a.key)
+	der, err := x509.CreateCertificate(chance, template, a.cert, key, a.key)
 	if err != nil {
 		return nil, err
 	}
@@ -199,7 +221,7 @@ func (a *authority) sign(template *x509.Certificate, key crypto.PublicKey) (*x50
 
 // serverCertificate makes the certificate of the HTTPS server.
 func (a *authority) serverCertificate() (*tls.Certificate, error) {
-	key, err := newKey(false)
+	key, err := newKey(false, a.seed, "server")
 	if err != nil {
 		return nil, err
 	}

@@ -56,11 +56,14 @@ func (a *authorization) state(now time.Time) string {
 	return a.status
 }
 
-// challengeTypes are those that the CA can validate.
-func (ca *CA) challengeTypes(wildcard bool) []string {
+// challengeTypes are those by which the CA can validate a name.
+func (ca *CA) challengeTypes(name string) []string {
 	all := []string{typeHTTP01, typeTLSALPN01, typeDNS01}
-	if wildcard {
+	switch {
+	case strings.HasPrefix(name, "*."):
 		all = all[2:] // RFC 8555 §8.3, RFC 8737 §3: not for wildcards
+	case isAddress(name):
+		all = all[:2] // RFC 8738 §7
 	}
 	var offered []string
 	for _, typ := range all {
@@ -83,7 +86,7 @@ func (ca *CA) authorize(s *state, o *order, identifier string) *authorization {
 	a := &authorization{account: o.account, status: pending, expires: now.Add(orDuration(ca.AuthzLifetime, week))}
 	a.name, a.wildcard = strings.CutPrefix(identifier, "*.")
 	a.path = ca.add(s, &resource{kind: kindAuthz, authz: a}, identifier)
-	for _, typ := range ca.challengeTypes(a.wildcard) {
+	for _, typ := range ca.challengeTypes(identifier) {
 		token := ca.token(identifier, typ, op.Nth)
 		ca.addChallenge(s, &challenge{authz: a, typ: typ, token: token})
 	}
@@ -137,10 +140,6 @@ func (ca *CA) serveAuthz(rq *request) (*reply, *problem) {
 
 // authzReply shows an authorization. The state is locked.
 func (ca *CA) authzReply(s *state, a *authorization, op Op) *reply {
-	type identifier struct {
-		Type  string `json:"type"`
-		Value string `json:"value"`
-	}
 	doc := struct {
 		Identifier identifier       `json:"identifier"`
 		Status     string           `json:"status"`
@@ -148,7 +147,7 @@ func (ca *CA) authzReply(s *state, a *authorization, op Op) *reply {
 		Challenges []map[string]any `json:"challenges"`
 		Wildcard   bool             `json:"wildcard,omitempty"`
 	}{
-		Identifier: identifier{"dns", a.name}, Status: a.state(time.Now()),
+		Identifier: identify(a.name), Status: a.state(time.Now()),
 		Expires: a.expires.UTC(), Wildcard: a.wildcard,
 	}
 	if a.hidden > 0 {

@@ -53,5 +53,14 @@ func (ca *CA) checkBinding(rq *request, raw *rawBinding) (string, *problem) {
 	if thumbprint(bound) != thumbprint(outer) {
 		return "", refuse(malformed, "the external account binding is for another account key")
 	}
+	if ca.ExternalAccountsOnce && ca.isUsed(*h.KID) {
+		return "", refuse(unauthorized, "the external account %q has been used already", *h.KID)
+	}
 	return *h.KID, nil
+}
+
+func (ca *CA) isUsed(kid string) bool {
+	s := ca.lock()
+	defer ca.mu.Unlock()
+	return s.usedKeys[kid]
 }

@@ -24,7 +24,10 @@ import (
 // Inside a testing/synctest bubble, make the CA in the bubble, and use Client.
 type CA struct {
 	// Seed chooses who meets which of the Faults. Equal seeds and equal
-	// requests meet equal faults, in whatever order they arrive.
+	// requests meet equal faults, in whatever order they arrive. Unless it is
+	// zero, it also chooses the keys of the issuers, the serial numbers and
+	// the signatures, so that a run can be repeated to the byte: never trust
+	// such a CA outside of tests.
 	Seed uint64
 
 	// Faults says how unfair the CA is. Zero is fair.
@@ -88,8 +91,28 @@ type CA struct {
 	// (RFC 8555 §7.3.4).
 	ExternalAccounts map[string][]byte
 
+	// ExternalAccountsOnce lets each external account bind a single account,
+	// also if that is deactivated or forgotten later, as CAs do whose keys
+	// are good for one use.
+	ExternalAccountsOnce bool
+
+	// IPAddresses takes IP addresses as identifiers (RFC 8738). They are
+	// validated by http-01 and tls-alpn-01.
+	IPAddresses bool
+
+	// Profiles are what orders may ask for (draft-ietf-acme-profiles). The
+	// first is for those that do not ask. Nil: the CA knows no profiles.
+	Profiles []Profile
+
+	// RefuseDates refuses orders with notBefore or notAfter, as Let's Encrypt
+	// does. Otherwise they are honoured.
+	RefuseDates bool
+
+	// MustStaple is what becomes of CSRs that ask for must-staple (RFC 7633).
+	MustStaple MustStaple
+
 	// Lifetime is how long certificates last. Zero is 90 days. It yields to
-	// the notAfter of an order.
+	// that of a profile and to the notAfter of an order.
 	Lifetime time.Duration
 
 	// Backdate is how long before its issuance a certificate starts. Zero is
@@ -171,6 +194,8 @@ type state struct {
 	byID         map[string]*certificate // by the identifier of RFC 9773
 	validations  []Validation
 	renewalInfo  map[string]RenewalInfo // by certificate identifier
+	retired      map[string]bool        // profiles by name
+	usedKeys     map[string]bool        // of external accounts, by key identifier
 
 	buckets  map[string]time.Time // of Limits: when each would be full
 	failures map[string]int       // in a row, by account and identifier
@@ -215,6 +240,8 @@ func (ca *CA) lock() *state {
 	s.bySerial = map[string]*certificate{}
 	s.byID = map[string]*certificate{}
 	s.renewalInfo = map[string]RenewalInfo{}
+	s.retired = map[string]bool{}
+	s.usedKeys = map[string]bool{}
 	s.buckets = map[string]time.Time{}
 	s.failures = map[string]int{}
 	s.requests = map[string]int{}

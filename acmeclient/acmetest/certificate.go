@@ -69,7 +69,7 @@ func (ca *CA) revoke(rq *request) (*reply, *problem) {
 		return nil, refuse(malformed, "%v", errNoSuchCertificate).with(http.StatusNotFound)
 	case rq.account == nil && !sameKey(key, c.leaf.PublicKey):
 		return nil, refuse(unauthorized, "the request is not signed with the certificate's key")
-	case rq.account != nil && rq.account != c.order.account && !s.controls(rq.account, c.leaf.DNSNames):
+	case rq.account != nil && rq.account != c.order.account && !s.controls(rq.account, c.order.names):
 		return nil, refuse(unauthorized, "the account may not revoke this certificate")
 	case !c.revoked.IsZero():
 		return nil, refuse(alreadyRevoked, "the certificate is revoked already")

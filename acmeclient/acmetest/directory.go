@@ -51,6 +51,13 @@ func (ca *CA) serveDirectory(rq *request) (*reply, *problem) {
 	if len(ca.ExternalAccounts) > 0 {
 		meta["externalAccountRequired"] = true
 	}
+	if profiles := ca.offered(s); len(profiles) > 0 {
+		described := map[string]string{}
+		for _, p := range profiles {
+			described[p.Name] = p.Description
+		}
+		meta["profiles"] = described
+	}
 	doc["meta"] = meta
 	// RFC 8555 §7.1.1: clients must not stumble over fields they do not know.
 	doc["x-acmetest-random"] = "https://acme.test/see-rfc8555-section-7.1.1"

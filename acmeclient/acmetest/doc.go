@@ -1,7 +1,7 @@
 // Package acmetest is a CA for tests.
 //
-// A [CA] speaks ACME (RFC 8555, with tls-alpn-01 of RFC 8737 and renewal
-// information of RFC 9773) as a public CA does: it checks signatures and
+// A [CA] speaks ACME (RFC 8555, with tls-alpn-01 of RFC 8737, IP addresses of
+// RFC 8738, renewal information of RFC 9773, and profiles) as a public CA does: it checks signatures and
 // nonces, validates names by looking at them, and issues certificates that
 // verify against its roots. It is written from the RFCs and shares no code
 // with any client, so that a client and this CA cannot be wrong together.
@@ -30,6 +30,13 @@
 // CA.Limits and CA.PauseAfter limit clients in the way and words of Let's
 // Encrypt. [CA.Refused] tells whom: a client that minds its limits is never
 // there.
+//
+// # What CAs differ in
+//
+// CA.Profiles, CA.IPAddresses, CA.RefuseDates, CA.MustStaple, CA.Alternates,
+// CA.TermsOfService and CA.ExternalAccounts are what some CAs offer or ask for
+// and others do not. [CA.RetireProfile], [CA.ChangeTerms] and
+// [CA.ForgetAccounts] are how they change over the years.
 //
 // # Unfairness
 //

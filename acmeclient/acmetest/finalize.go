@@ -32,6 +32,9 @@ func (ca *CA) finalize(rq *request) (*reply, *problem) {
 	if rep, p := ca.notReady(rq, o); rep != nil || p != nil {
 		return rep, p
 	}
+	if _, p := ca.profile(o.profile); p != nil {
+		return nil, p // it was retired meanwhile (draft-ietf-acme-profiles)
+	}
 	csr, err := x509.ParseCertificateRequest(der)
 	if err != nil {
 		return nil, refuse(badCSR, "the csr cannot be read: %v", err)
@@ -104,10 +107,16 @@ func (ca *CA) checkCSR(csr *x509.CertificateRequest, names []string) error {
 	if csr.CheckSignature() != nil {
 		return errors.New("is not signed with its own key")
 	}
-	if len(csr.IPAddresses)+len(csr.EmailAddresses)+len(csr.URIs) > 0 {
-		return errors.New("has names that are not DNS names")
+	if len(csr.EmailAddresses)+len(csr.URIs) > 0 {
+		return errors.New("has names that are neither DNS names nor IP addresses")
+	}
+	if ca.MustStaple == RefuseMustStaple && asksMustStaple(csr) {
+		return errors.New("asks for must-staple (RFC 7633), which is not supported")
 	}
 	var asked []string
+	for _, ip := range csr.IPAddresses {
+		asked = append(asked, ip.String())
+	}
 	for _, n := range csr.DNSNames {
 		asked = append(asked, strings.ToLower(n))
 	}

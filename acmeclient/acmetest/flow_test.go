@@ -117,7 +117,7 @@ func (s *site) present(t *testing.T, c *acme.Client, name string, chal *acme.Cha
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.certs[name] = &cert
+		s.certs[target{name: name}.serverName()] = &cert
 	case typeDNS01:
 		value, err := c.DNS01ChallengeRecord(chal.Token)
 		if err != nil {
@@ -147,10 +147,10 @@ func newClient(t *testing.T, ca *CA, hc *http.Client, key crypto.Signer) *acme.C
 }
 
 // obtain runs a whole flow with one type of challenge.
-func obtain(t *testing.T, c *acme.Client, s *site, typ string, names ...string) [][]byte {
+func obtain(t *testing.T, c *acme.Client, s *site, typ string, options []acme.OrderOption, names ...string) [][]byte {
 	t.Helper()
 	ctx := t.Context()
-	order, err := c.AuthorizeOrder(ctx, acme.DomainIDs(names...))
+	order, err := c.AuthorizeOrder(ctx, identifiers(names), options...)
 	if err != nil {
 		t.Fatalf("AuthorizeOrder: %v", err)
 	}
@@ -186,9 +186,20 @@ func obtain(t *testing.T, c *acme.Client, s *site, typ string, names ...string) 
 	return chain
 }
 
+// identifiers are names as x/crypto/acme has them.
+func identifiers(names []string) (ids []acme.AuthzID) {
+	for _, name := range names {
+		id := identify(name)
+		ids = append(ids, acme.AuthzID{Type: id.Type, Value: id.Value})
+	}
+	return ids
+}
+
 func newCSR(t testing.TB, key crypto.Signer, names ...string) []byte {
 	t.Helper()
-	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{DNSNames: names}, key)
+	var want x509.Certificate
+	nameTemplate(&want, names)
+	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{DNSNames: want.DNSNames, IPAddresses: want.IPAddresses}, key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -227,19 +238,21 @@ var flows = []struct {
 	{typeHTTP01, []string{"example.com", "www.example.com"}},
 	{typeTLSALPN01, []string{"example.com", "www.example.com"}},
 	{typeDNS01, []string{"*.example.com", "example.com"}},
+	{typeHTTP01, []string{"192.0.2.1", "2001:db8::1", "example.com"}},
+	{typeTLSALPN01, []string{"192.0.2.1", "2001:db8::1", "example.com"}},
 }
 
 func TestOverTheNetwork(t *testing.T) {
 	for _, flow := range flows {
-		t.Run("issues by "+flow.typ, func(t *testing.T) {
+		t.Run("issues by "+flow.typ+" for "+flow.names[0], func(t *testing.T) {
 			s := newSite()
-			ca := &CA{LookupTXT: s.lookupTXT}
+			ca := &CA{LookupTXT: s.lookupTXT, IPAddresses: true}
 			ca.HTTPPort, ca.TLSPort = s.listen(t)
 			ca.Start(t)
 			transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca.TLSRoots()}}
 			t.Cleanup(transport.CloseIdleConnections)
 			c := newClient(t, ca, &http.Client{Transport: transport}, ecdsaKey(t))
-			chain := obtain(t, c, s, flow.typ, flow.names...)
+			chain := obtain(t, c, s, flow.typ, nil, flow.names...)
 			check(t, ca, chain, flow.names...)
 			if t.Failed() {
 				t.Log(strings.Join(ca.Trace(), "\n"))
@@ -250,13 +263,13 @@ func TestOverTheNetwork(t *testing.T) {
 
 func TestInProcess(t *testing.T) {
 	for _, flow := range flows {
-		t.Run("issues by "+flow.typ, func(t *testing.T) {
+		t.Run("issues by "+flow.typ+" for "+flow.names[0], func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newSite()
-				ca := &CA{HTTP: s, TLS: s.tlsConfig(), LookupTXT: s.lookupTXT}
+				ca := &CA{HTTP: s, TLS: s.tlsConfig(), LookupTXT: s.lookupTXT, IPAddresses: true}
 				c := newClient(t, ca, ca.Client(), ecdsaKey(t))
 				start := time.Now()
-				chain := obtain(t, c, s, flow.typ, flow.names...)
+				chain := obtain(t, c, s, flow.typ, nil, flow.names...)
 				if got := time.Since(start); got != 0 {
 					t.Errorf("a fair CA took %v of simulated time, want none", got)
 				}
@@ -292,7 +305,7 @@ func TestAccountKeys(t *testing.T) {
 			ca := &CA{LookupTXT: s.lookupTXT}
 			defer ca.Close()
 			c := newClient(t, ca, ca.Client(), key)
-			check(t, ca, obtain(t, c, s, typeDNS01, "example.com"), "example.com")
+			check(t, ca, obtain(t, c, s, typeDNS01, nil, "example.com"), "example.com")
 		})
 	}
 }

@@ -111,7 +111,7 @@ func (h *honest) attempt(ctx context.Context, names []string) error {
 	if o, err = h.poll(ctx, url, ready, valid); err != nil {
 		return fmt.Errorf("order: %w", err)
 	}
-	key, err := newKey(false)
+	key, err := newKey(false, "", "")
 	if err != nil {
 		return err
 	}

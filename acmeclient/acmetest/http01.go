@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/tls"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -21,13 +20,21 @@ const maxAnswer = 64 << 10
 
 // lookHTTP validates http-01 (RFC 8555 §8.3).
 func (ca *CA) lookHTTP(ctx context.Context, t target) *problem {
-	at := &url.URL{Scheme: "http", Host: t.name, Path: "/.well-known/acme-challenge/" + t.token}
+	// RFC 8738 §5: the Host header of an address is the address itself.
+	host := t.name
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]"
+	}
+	at := &url.URL{Scheme: "http", Host: host, Path: "/.well-known/acme-challenge/" + t.token}
 	for range maxRedirects + 1 {
 		next, body, p := ca.get(ctx, at)
 		if p != nil {
 			return p
 		}
 		if next != nil {
+			if next.Hostname() == "" || isAddress(next.Hostname()) {
+				return refuse(connection, "redirected to %s, which is not a DNS name", strconv.Quote(bounded(next.Host)))
+			}
 			at = next
 			continue
 		}
@@ -92,11 +99,8 @@ func (ca *CA) get(ctx context.Context, at *url.URL) (*url.URL, string, *problem)
 	return nil, string(body), nil
 }
 
-// portOf takes ports 80 and 443 of names, as CAs do.
+// portOf takes ports 80 and 443, as CAs do.
 func portOf(u *url.URL) (int, *problem) {
-	if net.ParseIP(u.Hostname()) != nil || u.Hostname() == "" {
-		return 0, refuse(connection, "redirected to %s, which is not a DNS name", strconv.Quote(bounded(u.Host)))
-	}
 	switch u.Scheme + ":" + u.Port() {
 	case "http:", "http:80", "https:80":
 		return 80, nil

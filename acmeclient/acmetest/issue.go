@@ -25,8 +25,22 @@ type certificate struct {
 	replacedBy *order
 }
 
+// MustStaple is what becomes of a CSR that asks for a certificate which must
+// be stapled (RFC 7633).
+type MustStaple int
+
+const (
+	GrantMustStaple  MustStaple = iota // the certificate has what the CSR asks for
+	RefuseMustStaple                   // finalize answers badCSR, as Let's Encrypt does
+	DropMustStaple                     // the certificate has nothing of it, and nobody says so
+)
+
 // oidTLSFeature is the extension that asks for stapling (RFC 7633).
 var oidTLSFeature = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 24}
+
+func asksMustStaple(csr *x509.CertificateRequest) bool {
+	return slices.ContainsFunc(csr.Extensions, func(ext pkix.Extension) bool { return ext.Id.Equal(oidTLSFeature) })
+}
 
 // issue makes the certificate of an order: the right one, unless Faults say
 // otherwise.
@@ -41,18 +55,19 @@ func (ca *CA) issue(o *order, csr *x509.CertificateRequest) (*certificate, error
 	wrong := ca.drawWrong(o)
 	switch wrong {
 	case WrongKey:
-		other, err := newKey(false)
+		other, err := newKey(false, signer.seed, "wrong key")
 		if err != nil {
 			return nil, err
 		}
 		key = other.Public()
 	case WrongName:
-		template.DNSNames = []string{"wrong-name.acme.test"}
+		nameTemplate(template, []string{"wrong-name.acme.test"})
 	case MissingName:
-		template.DNSNames = template.DNSNames[1:]
-		if len(template.DNSNames) == 0 {
-			template.DNSNames = []string{"missing-name.acme.test"}
+		if len(o.names) == 1 {
+			nameTemplate(template, []string{"missing-name.acme.test"})
+			break
 		}
+		nameTemplate(template, o.names[1:])
 	case Expired:
 		life := template.NotAfter.Sub(template.NotBefore)
 		template.NotAfter = now.Add(-time.Minute)
@@ -81,16 +96,16 @@ func (ca *CA) issue(o *order, csr *x509.CertificateRequest) (*certificate, error
 func (ca *CA) leafTemplate(o *order, csr *x509.CertificateRequest, now time.Time) *x509.Certificate {
 	t := &x509.Certificate{
 		NotBefore:             now.Add(-orDuration(ca.Backdate, time.Hour)),
-		DNSNames:              slices.Clone(o.names),
 		KeyUsage:              x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		BasicConstraintsValid: true,
 	}
+	nameTemplate(t, o.names)
 	if !o.notBefore.IsZero() {
 		t.NotBefore = o.notBefore
 	}
 	// RFC 5280 §4.1.2.5: the period includes its last second.
-	t.NotAfter = t.NotBefore.Add(orDuration(ca.Lifetime, 90*24*time.Hour) - time.Second)
+	t.NotAfter = t.NotBefore.Add(ca.lifetime(o) - time.Second)
 	if !o.notAfter.IsZero() {
 		t.NotAfter = o.notAfter
 	}
@@ -98,7 +113,7 @@ func (ca *CA) leafTemplate(o *order, csr *x509.CertificateRequest, now time.Time
 		t.KeyUsage |= x509.KeyUsageKeyEncipherment
 	}
 	for _, ext := range csr.Extensions {
-		if ext.Id.Equal(oidTLSFeature) {
+		if ext.Id.Equal(oidTLSFeature) && ca.MustStaple == GrantMustStaple {
 			t.ExtraExtensions = append(t.ExtraExtensions, pkix.Extension{Id: ext.Id, Value: ext.Value})
 		}
 	}
@@ -106,6 +121,16 @@ func (ca *CA) leafTemplate(o *order, csr *x509.CertificateRequest, now time.Time
 		ca.Leaf(t)
 	}
 	return t
+}
+
+// lifetime is how long the certificate of an order lasts if it does not say.
+func (ca *CA) lifetime(o *order) time.Duration {
+	for _, p := range ca.Profiles {
+		if p.Name == o.profile && p.Lifetime != 0 {
+			return p.Lifetime
+		}
+	}
+	return orDuration(ca.Lifetime, 90*24*time.Hour)
 }
 
 // keep remembers a certificate and gives its chains their URLs. The state is

@@ -59,7 +59,7 @@ func TestAlternateChains(t *testing.T) {
 	ca := &CA{LookupTXT: s.lookupTXT, Alternates: 2, IssuerRSA: true}
 	defer ca.Close()
 	c := newClient(t, ca, ca.Client(), ecdsaKey(t))
-	obtain(t, c, s, typeDNS01, "a.test")
+	obtain(t, c, s, typeDNS01, nil, "a.test")
 	urls, err := c.ListCertAlternates(t.Context(), ca.Certificates()[0].URL)
 	if err != nil {
 		t.Fatal(err)
@@ -210,7 +210,7 @@ func TestWhatTheCSRAsksFor(t *testing.T) {
 	ca := &CA{LookupTXT: s.lookupTXT}
 	defer ca.Close()
 	w := registered(t, ca)
-	key, err := newKey(true)
+	key, err := newKey(true, "", "")
 	if err != nil {
 		t.Fatal(err)
 	}

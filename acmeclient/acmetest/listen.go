@@ -86,7 +86,7 @@ func (w *web) authority() (*authority, error) {
 	if w.root != nil {
 		return w.root, nil
 	}
-	root, err := newRoot("acmetest web root", false)
+	root, err := newRoot("acmetest web root", false, "")
 	if err != nil {
 		return nil, err
 	}

@@ -20,10 +20,13 @@ type Account struct {
 // Order is what the CA knows of an order.
 type Order struct {
 	URL       string
-	Account   string   // URL
-	Names     []string // ascending
-	Status    string   // as it is, even where a fault shows another
-	Replaces  string   // certificate identifier, if any
+	Account   string    // URL
+	Names     []string  // ascending
+	Status    string    // as it is, even where a fault shows another
+	Replaces  string    // certificate identifier, if any
+	Profile   string    // empty: the CA has none
+	NotBefore time.Time // as the order asked, or zero; so is NotAfter
+	NotAfter  time.Time
 	Created   time.Time
 	Finalized time.Time // zero: it was not
 }
@@ -31,9 +34,9 @@ type Order struct {
 // Certificate is what the CA knows of a certificate that it issued.
 type Certificate struct {
 	URL     string
-	Order   string // URL
-	Account string // URL
-	Names   []string
+	Order   string   // URL
+	Account string   // URL
+	Names   []string // of the order, ascending
 	DER     []byte
 	Leaf    *x509.Certificate
 	Wrong   Wrong // in what way it is not what was ordered
@@ -81,7 +84,8 @@ func (ca *CA) Orders() []Order {
 	for _, o := range s.orders {
 		all = append(all, Order{
 			URL: s.base + o.path, Account: s.base + o.account.path, Names: slices.Clone(o.names),
-			Status: o.state(now), Replaces: o.replaces, Created: o.created, Finalized: o.finalized,
+			Status: o.state(now), Replaces: o.replaces, Profile: o.profile,
+			NotBefore: o.notBefore, NotAfter: o.notAfter, Created: o.created, Finalized: o.finalized,
 		})
 	}
 	return all

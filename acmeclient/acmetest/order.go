@@ -1,6 +1,7 @@
 package acmetest
 
 import (
+	"cmp"
 	"net"
 	"net/http"
 	"slices"
@@ -23,7 +24,7 @@ type order struct {
 	nth                 int      // counts the orders for these names, from 1
 	created, expires    time.Time
 	notBefore, notAfter time.Time // as the client asked, or zero
-	replaces            string
+	replaces, profile   string
 	authzs              []*authorization
 
 	// What finalize decided. Until then the authorizations say whether the
@@ -73,10 +74,11 @@ func (o *order) state(now time.Time) string {
 // newOrder makes an order (RFC 8555 §7.4).
 func (ca *CA) newOrder(rq *request) (*reply, *problem) {
 	var want struct {
-		Identifiers []struct{ Type, Value string }
+		Identifiers []identifier
 		NotBefore   time.Time
 		NotAfter    time.Time
 		Replaces    string
+		Profile     string
 	}
 	if p := rq.into(&want); p != nil {
 		return nil, p
@@ -84,20 +86,16 @@ func (ca *CA) newOrder(rq *request) (*reply, *problem) {
 	if p := ca.checkTerms(ca.agreed(rq.account)); p != nil {
 		return nil, p
 	}
-	var names []string
-	for _, id := range want.Identifiers {
-		if id.Type != "dns" {
-			return nil, refuse(unsupportedIdentifier, "identifiers of type %q are not taken here", id.Type)
-		}
-		names = append(names, strings.ToLower(id.Value))
-	}
-	slices.Sort(names)
-	names = slices.Compact(names)
-	if p := ca.checkNames(names); p != nil {
+	names, misfits, p := ca.wantedNames(want.Identifiers)
+	if p != nil {
 		return nil, p
 	}
-	if !want.NotAfter.IsZero() && (!want.NotAfter.After(time.Now()) || !want.NotAfter.After(want.NotBefore)) {
-		return nil, refuse(malformed, "notAfter is not after notBefore and now")
+	profile, p := ca.profile(want.Profile)
+	if p == nil {
+		p = cmp.Or(ca.checkNames(names, misfits), profile.check(names), ca.checkDates(want.NotBefore, want.NotAfter))
+	}
+	if p != nil {
+		return nil, p
 	}
 
 	s := ca.lock()
@@ -111,7 +109,7 @@ func (ca *CA) newOrder(rq *request) (*reply, *problem) {
 	now := time.Now()
 	o := &order{
 		account: rq.account, names: names, created: now, expires: now.Add(orDuration(ca.OrderLifetime, week)),
-		notBefore: want.NotBefore, notAfter: want.NotAfter, replaces: want.Replaces,
+		notBefore: want.NotBefore, notAfter: want.NotAfter, replaces: want.Replaces, profile: profile.Name,
 	}
 	if same := ca.reusableOrder(s, o, now); same != nil {
 		return ca.orderReply(s, same, rq.op, http.StatusCreated), nil
@@ -134,7 +132,7 @@ func (ca *CA) newOrder(rq *request) (*reply, *problem) {
 // key is the same for orders that ask for the same.
 func (o *order) key() string {
 	return strings.Join([]string{
-		o.account.path, o.object(), o.notBefore.Format(time.RFC3339), o.notAfter.Format(time.RFC3339),
+		o.account.path, o.object(), o.notBefore.Format(time.RFC3339), o.notAfter.Format(time.RFC3339), o.profile,
 	}, " ")
 }
 
@@ -151,20 +149,31 @@ func (ca *CA) agreed(a *account) bool {
 	return a.terms
 }
 
+// checkDates refuses dates that nobody could want, or any at all.
+func (ca *CA) checkDates(notBefore, notAfter time.Time) *problem {
+	switch {
+	case notBefore.IsZero() && notAfter.IsZero():
+		return nil
+	case ca.RefuseDates: // in Boulder's words
+		return refuse(malformed, "NotBefore and NotAfter are not supported")
+	case !notAfter.IsZero() && (!notAfter.After(time.Now()) || !notAfter.After(notBefore)):
+		return refuse(malformed, "notAfter is not after notBefore and now")
+	}
+	return nil
+}
+
 // checkNames refuses what the CA cannot or will not certify, each name with
-// its reason (RFC 8555 §6.7.1).
-func (ca *CA) checkNames(names []string) *problem {
-	if len(names) == 0 {
+// its reason (RFC 8555 §6.7.1), behind what is refused already.
+func (ca *CA) checkNames(names []string, refused []*problem) *problem {
+	if len(names)+len(refused) == 0 {
 		return refuse(malformed, "the order has no identifiers")
 	}
 	if len(names) > maxNames {
 		return refuse(rejectedIdentifier, "the order has %d names, more than %d", len(names), maxNames)
 	}
-	var refused []*problem
 	for _, name := range names {
 		if p := ca.checkName(name); p != nil {
-			p.identifier = name
-			refused = append(refused, p)
+			refused = append(refused, p.about(name))
 		}
 	}
 	if refused == nil {
@@ -177,7 +186,7 @@ func (ca *CA) checkNames(names []string) *problem {
 
 func (ca *CA) checkName(name string) *problem {
 	base, wildcard := strings.CutPrefix(name, "*.")
-	if !isDNSName(base) {
+	if !isDNSName(base) && !isAddress(name) {
 		return refuse(rejectedIdentifier, "this is not a DNS name in its ASCII form")
 	}
 	if ca.Policy != nil {
@@ -185,7 +194,7 @@ func (ca *CA) checkName(name string) *problem {
 			return refuse(rejectedIdentifier, "%v", err)
 		}
 	}
-	if len(ca.challengeTypes(wildcard)) > 0 {
+	if len(ca.challengeTypes(name)) > 0 {
 		return nil
 	}
 	if wildcard {
@@ -237,10 +246,6 @@ func (ca *CA) serveOrder(rq *request) (*reply, *problem) {
 
 // orderReply shows an order. The state is locked.
 func (ca *CA) orderReply(s *state, o *order, op Op, status int) *reply {
-	type identifier struct {
-		Type  string `json:"type"`
-		Value string `json:"value"`
-	}
 	now := time.Now()
 	doc := struct {
 		Status         string       `json:"status"`
@@ -253,9 +258,10 @@ func (ca *CA) orderReply(s *state, o *order, op Op, status int) *reply {
 		Finalize       string       `json:"finalize"`
 		Certificate    string       `json:"certificate,omitempty"`
 		Replaces       string       `json:"replaces,omitempty"`
+		Profile        string       `json:"profile,omitempty"`
 	}{
 		Status: o.state(now), Expires: o.expires.UTC(), NotBefore: o.notBefore, NotAfter: o.notAfter,
-		Error: o.problem(now), Finalize: s.base + o.finalizePath, Replaces: o.replaces,
+		Error: o.problem(now), Finalize: s.base + o.finalizePath, Replaces: o.replaces, Profile: o.profile,
 	}
 	slow := slices.ContainsFunc(o.authzs, func(a *authorization) bool { return a.hidden > 0 })
 	switch {
@@ -268,7 +274,7 @@ func (ca *CA) orderReply(s *state, o *order, op Op, status int) *reply {
 		doc.Certificate = s.base + o.cert.paths[0]
 	}
 	for _, name := range o.names {
-		doc.Identifiers = append(doc.Identifiers, identifier{"dns", name})
+		doc.Identifiers = append(doc.Identifiers, identify(name))
 	}
 	for _, a := range o.authzs {
 		doc.Authorizations = append(doc.Authorizations, s.base+a.path)

@@ -6,7 +6,8 @@ import (
 	"net/http"
 )
 
-// The error types of RFC 8555 §6.7 that the CA uses, with RFC 9773's.
+// The error types of RFC 8555 §6.7 that the CA uses, with those of RFC 9773 and
+// draft-ietf-acme-profiles.
 const (
 	accountDoesNotExist     = "accountDoesNotExist"
 	alreadyReplaced         = "alreadyReplaced"
@@ -20,6 +21,7 @@ const (
 	dnsProblem              = "dns"
 	externalAccountRequired = "externalAccountRequired"
 	invalidContact          = "invalidContact"
+	invalidProfile          = "invalidProfile"
 	malformed               = "malformed"
 	orderNotReady           = "orderNotReady"
 	rateLimited             = "rateLimited"
@@ -68,13 +70,15 @@ func (p *problem) with(status int) *problem {
 	return p
 }
 
+// about says which name is the trouble.
+func (p *problem) about(name string) *problem {
+	p.identifier = name
+	return p
+}
+
 func (p *problem) Error() string { return p.typ + ": " + p.detail }
 
 func (p *problem) MarshalJSON() ([]byte, error) {
-	type identifier struct {
-		Type  string `json:"type"`
-		Value string `json:"value"`
-	}
 	doc := struct {
 		Type        string      `json:"type"`
 		Status      int         `json:"status,omitempty"`
@@ -88,7 +92,8 @@ func (p *problem) MarshalJSON() ([]byte, error) {
 		Algorithms: p.algorithms, Subproblems: p.subproblems,
 	}
 	if p.identifier != "" {
-		doc.Identifier = &identifier{Type: "dns", Value: p.identifier}
+		id := identify(p.identifier)
+		doc.Identifier = &id
 	}
 	return json.Marshal(doc)
 }

@@ -30,7 +30,7 @@ func (ca *CA) lookTLS(ctx context.Context, t target) *problem {
 	}
 	defer raw.Close()
 	conn := tls.Client(raw, &tls.Config{
-		ServerName: t.name,
+		ServerName: t.serverName(),
 		NextProtos: []string{acmeTLS1},
 		MinVersion: tls.VersionTLS12, // RFC 8737 §3
 		// The certificate is checked below: it is self-signed by design.
@@ -84,10 +84,26 @@ func checkChallengeCertificate(cert *x509.Certificate, t target) error {
 	switch {
 	case identifiers != 1:
 		return errors.New("must have exactly one acmeIdentifier")
-	case names != 1 || len(cert.DNSNames) != 1 || !strings.EqualFold(cert.DNSNames[0], t.name):
-		return errors.New("must have exactly one subject alternative name, the DNS name itself")
+	case names != 1 || !t.isNameOf(cert):
+		return errors.New("must have exactly one subject alternative name, the name itself")
 	}
 	return nil
+}
+
+// serverName is what SNI says (RFC 8737 §3, RFC 8738 §6).
+func (t target) serverName() string {
+	if isAddress(t.name) {
+		return reverseName(t.name)
+	}
+	return t.name
+}
+
+// isNameOf reports whether a certificate has the name, as a name of its kind.
+func (t target) isNameOf(cert *x509.Certificate) bool {
+	if isAddress(t.name) {
+		return len(cert.IPAddresses) == 1 && cert.IPAddresses[0].String() == t.name
+	}
+	return len(cert.DNSNames) == 1 && strings.EqualFold(cert.DNSNames[0], t.name)
 }
 
 // countSANs counts the names of a SubjectAltName extension, of whatever kind.

@@ -44,6 +44,7 @@ type answer struct {
 		Challenges     []struct{ Type, URL, Token, Status string }
 		Orders         any
 		Wildcard       bool
+		Profile        string
 	}
 }
 

@@ -1,0 +1,96 @@
+package acmeclient
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// lifetimes returns how long the certificates of a CA's profiles last, by name, where it is known: its directory has only descriptions for
+// people (draft-ietf-acme-profiles). What is out of date here leads to a certificate that lasts longer, and OrderRequest.Deviations tells.
+func (k KnownCA) lifetimes() map[string]time.Duration {
+	switch k.Name {
+	case "letsencrypt", "letsencrypt-staging": // https://letsencrypt.org/docs/profiles/ as of 2026-07-14
+		return map[string]time.Duration{"classic": 90 * 24 * time.Hour, "tlsserver": 45 * 24 * time.Hour, "shortlived": 160 * time.Hour}
+	}
+	return nil
+}
+
+// chooseProfile returns the profile to ask for, empty for none, and a warning if it is not r.Profile.
+func (r OrderRequest) chooseProfile(op string, doc *directoryDoc) (profile, warning string, err error) {
+	listed := slices.Sorted(maps.Keys(doc.Meta.Profiles))
+	automatic := r.automaticProfile(listed)
+	if r.Profile == "" {
+		return automatic, "", nil
+	}
+	name, ok := findProfile(listed, r.Profile)
+	if !ok {
+		p := noProfile(op, r.Profile, doc.NewOrder, listed)
+		if r.ProfileRequired {
+			return "", "", p
+		}
+		return automatic, fmt.Sprintf("%s; ordering with %s", p.Detail, cmp.Or(automatic, "its default")), nil
+	}
+	if ip := r.Known.IPProfile; hasAddress(r.Names) && automatic == ip && ip != "" && name != ip && !r.ProfileRequired {
+		return ip, fmt.Sprintf("the CA's profile %q does not take IP addresses; ordering with %q", name, ip), nil
+	}
+	return name, "", nil
+}
+
+// findProfile finds a name among those listed, in any case if it is not there as it is. What is listed is what must be sent.
+func findProfile(listed []string, name string) (string, bool) {
+	if slices.Contains(listed, name) {
+		return name, true
+	}
+	i := slices.IndexFunc(listed, func(l string) bool { return strings.EqualFold(l, name) })
+	if i < 0 {
+		return "", false
+	}
+	return listed[i], true
+}
+
+// automaticProfile returns the profile that the names or the lifetime call for, or "" if nothing does or nothing is known.
+func (r OrderRequest) automaticProfile(listed []string) (best string) {
+	if hasAddress(r.Names) {
+		if slices.Contains(listed, r.Known.IPProfile) {
+			return r.Known.IPProfile
+		}
+		return ""
+	}
+	if r.Lifetime <= 0 {
+		return ""
+	}
+	lifetimes := r.Known.lifetimes()
+	for _, name := range listed {
+		life, known := lifetimes[name]
+		if known && (best == "" || closer(life, lifetimes[best], r.Lifetime)) {
+			best = name
+		}
+	}
+	return best
+}
+
+// closer reports whether a lifetime of a is more what is wanted than b: the longest that is not longer, else the shortest.
+func closer(a, b, want time.Duration) bool {
+	if a <= want && b <= want {
+		return a > b
+	}
+	return a < b
+}
+
+// noProfile says which profiles there are. Profiles come and go, so it is for people to choose another.
+func noProfile(op, profile, url string, listed []string) *Problem {
+	offered := "it offers none"
+	if len(listed) > 0 {
+		offered = "it offers " + strings.Join(listed, ", ")
+	}
+	return &Problem{
+		Op:     op,
+		URL:    url,
+		Type:   "urn:ietf:params:acme:error:invalidProfile",
+		Detail: clean(fmt.Sprintf("the CA does not offer the profile %q; %s", clean(profile, maxShort), offered), maxDetail),
+	}
+}
