@@ -142,7 +142,7 @@ func (d *Dir) entries(dir string) ([]fs.DirEntry, error) {
 		}
 		// Times of files go in steps, so that a fresh one proves nothing.
 		if after.ModTime().Equal(before.ModTime()) && time.Since(after.ModTime()) > time.Second {
-			return all, nil // a directory that rests has each name once
+			return entries, nil // a directory that rests has each name once
 		}
 	}
 	slices.SortFunc(all, func(a, b fs.DirEntry) int { return cmp.Compare(a.Name(), b.Name()) })

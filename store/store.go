@@ -9,6 +9,8 @@
 //     on one machine may share.
 //   - [Memory] keeps them in the process, for tests and for those who accept
 //     that a restart orders everything anew.
+//   - [Encrypted] seals the values of another Store, so that whoever reads
+//     that, or a backup of it, learns no private key.
 //
 // A [Leaser] makes leases from the four methods, so that of several processes
 // that share a Store one works on a thing at a time.
