@@ -94,13 +94,29 @@ func TestCheckFinds(t *testing.T) {
 		{"a wildcard of a wildcard", domains(named("*.*.example.com")), []string{"*.*.example.com: Names: whole first label"}},
 		{"a wildcard alone", domains(named("*")), []string{"*: Names: whole first label"}},
 		{"a wildcard of nothing", domains(named("*.")), []string{"*.: Names: whole first label"}},
-		{"an IPv4 address", domains(named("192.0.2.1")), []string{"192.0.2.1: Names: IP address"}},
-		{"an IPv4 address with a final dot", domains(named("192.0.2.1.")), []string{"192.0.2.1.: Names: IP address"}},
+		{"an IPv4 address with a final dot", domains(named("192.0.2.1.")), []string{"192.0.2.1.: Names: of an address"}},
 		{"an IPv4 address in wide digits", domains(named("１９２.0.2.1")), []string{"１９２.0.2.1: Names: ends in a number"}},
 		{"what was meant to be an IPv4 address", domains(named("192.0.2.256")), []string{"192.0.2.256: Names: ends in a number"}},
-		{"an IPv6 address", domains(named("2001:db8::1")), []string{"2001:db8::1: Names: IP address"}},
-		{"an IPv6 address in brackets", domains(named("[2001:db8::1]")), []string{"[2001:db8::1]: Names: IP address"}},
-		{"a wildcard of an IP address", domains(named("*.192.0.2.1")), []string{"*.192.0.2.1: Names: IP address"}},
+		{"an address of no host", domains(named("0.0.0.0")), []string{"0.0.0.0: Names: no address of one host"}},
+		{"an address of many hosts", domains(named("ff02::1")), []string{"ff02::1: Names: no address of one host"}},
+		{"an address that means something on one machine only", domains(named("fe80::1%eth0")), []string{"fe80::1%eth0: Names: no address of one host"}},
+		{"an address in two Domains", domains(named("192.0.2.1"), md.Domain{Name: "b", Names: []string{"::ffff:192.0.2.1"}}),
+			[]string{"b: Names: 192.0.2.1 is in"}},
+		{"an address that DNS should prove", domains(md.Domain{Names: []string{"192.0.2.1"}, Challengers: []md.Challenger{new(dnsZone)}}),
+			[]string{"192.0.2.1: Challengers: an IP address, which DNS cannot prove"}},
+		{"a profile that is required but not named", domains(with(named("a.example"), func(d *md.Domain) { d.ProfileRequired = md.On })),
+			[]string{"a.example: ProfileRequired: no Profile"}},
+		{"a profile that is no text", domains(with(named("a.example"), func(d *md.Domain) { d.Profile = "short\nlived" })), []string{"a.example: Profile: control characters"}},
+		{"a root that is no text", domains(with(named("a.example"), func(d *md.Domain) { d.Chain = "\xff" })), []string{"a.example: Chain: cannot be meant"}},
+		{"a lifetime of less than nothing", domains(with(named("a.example"), func(d *md.Domain) { d.Lifetime = -1 })), []string{"a.example: Lifetime: an hour is the least"}},
+		{"a lifetime of a minute", domains(with(named("a.example"), func(d *md.Domain) { d.Lifetime = time.Minute })), []string{"a.example: Lifetime: an hour is the least"}},
+		{"an OCSP that is none", domains(with(named("a.example"), func(d *md.Domain) { d.OCSP = 2 })), []string{"a.example: OCSP: neither OCSPOff nor OCSPMust"}},
+		{"a RenewMode that is none", domains(with(named("a.example"), func(d *md.Domain) { d.RenewMode = 9 })), []string{"a.example: RenewMode: no RenewMode"}},
+		{"a Switch that is none", domains(with(named("a.example"), func(d *md.Domain) { d.ReuseKey = 7 })), []string{"a.example: ReuseKey: neither Unset, On nor Off"}},
+		{"several names at the Tailscale daemon", domains(with(named("a.example", "b.example"), func(d *md.Domain) {
+			d.CAs = []md.CA{{Protocol: "tailscale", URL: "file:///run/tailscaled.sock"}}
+		})), []string{"a.example: CAs: one certificate for one name"}},
+		{"a wildcard of an IP address", domains(named("*.192.0.2.1")), []string{"*.192.0.2.1: Names: of an address"}},
 		{"invalid punycode", domains(named("xn--a.example")), []string{"xn--a.example: Names: not a DNS name"}},
 		{"writing in both directions", domains(named("a\u05d0.example")), []string{"a\u05d0.example: Names: not a DNS name"}},
 		{"an underscore", domains(named("a_b.example")), []string{"a_b.example: Names: not a DNS name"}},
@@ -186,7 +202,8 @@ func checkConfigErrors(t *testing.T, err error, want []string) {
 
 // cutLast cuts "domain: field: text" before the text.
 func cutLast(s string) (place, text string, ok bool) {
-	for _, field := range []string{"Names", "Name", "Challengers", "RenewWindow", "CAs", "KeyTypes", "Contacts", "CheckInterval", "RetryDelay", "Default", "Store"} {
+	for _, field := range []string{"Names", "Name", "Challengers", "RenewWindow", "CAs", "KeyTypes", "Contacts", "CheckInterval", "RetryDelay", "Default", "Store",
+		"ProfileRequired", "Profile", "Chain", "Lifetime", "OCSP", "RenewMode", "ReuseKey"} {
 		if i := strings.Index(s, field+": "); i >= 0 {
 			return s[:i+len(field)], s[i+len(field)+2:], true
 		}

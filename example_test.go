@@ -135,13 +135,13 @@ func Example_testing() {
 func ExampleManager_Check() {
 	m := &md.Manager{
 		Domains: []md.Domain{
-			{Names: []string{"example.com", "192.0.2.1"}},
+			{Names: []string{"example.com", "exa_mple.com"}},
 			{Names: []string{"www.example.com", "Example.com."}, KeyTypes: []md.KeyType{"P-123"}},
 		},
 	}
 	fmt.Println(m.Check())
 	// Output:
-	// md: Domain "example.com": Names: "192.0.2.1" is an IP address; names must be DNS names
+	// md: Domain "example.com": Names: "exa_mple.com" is not a DNS name: idna: disallowed rune U+005F
 	// md: Domain "www.example.com": Names: example.com is in Domain "example.com" already; a name can be in one Domain only
 	// md: Domain "www.example.com": KeyTypes: the key type "P-123" is not known; known are P-256, P-384, P-521, RSA-2048, RSA-3072 and RSA-4096
 }

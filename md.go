@@ -1,6 +1,7 @@
 package md
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/tls"
@@ -8,6 +9,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -18,6 +20,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/net/idna"
@@ -27,6 +30,7 @@ import (
 	"github.com/manageddomains/md/challenge"
 	"github.com/manageddomains/md/internal/engine"
 	"github.com/manageddomains/md/internal/front"
+	"github.com/manageddomains/md/internal/migrate"
 	"github.com/manageddomains/md/status"
 	"github.com/manageddomains/md/store"
 )
@@ -139,9 +143,11 @@ type Domain struct {
 
 	// Names are the DNS names that the certificates cover: in Unicode or
 	// ASCII, in any case, with or without a final dot, wildcards
-	// ("*.example.com") included. There must be at least one. A name may
-	// stand in one Domain only; a wildcard and a name that it covers may
-	// stand in two: the exact name wins.
+	// ("*.example.com") included; and IP addresses (RFC 8738), which are
+	// served to clients that send no name, by the address they came to. There
+	// must be at least one. A name may stand in one Domain only; a wildcard
+	// and a name that it covers may stand in two: the exact name wins. In one
+	// Domain, what a wildcard covers is left out of the orders.
 	Names []string
 
 	// CAs says where certificates are ordered. Each renewal begins with the
@@ -190,10 +196,87 @@ type Domain struct {
 	// than an hour left, or are to be revoked. Zero: not at all.
 	ActivationDelay time.Duration
 
+	// Profile is the kind of certificate that is asked for, if the CA lists it
+	// (draft-ietf-acme-profiles): Let's Encrypt has "classic", "tlsserver" and
+	// "shortlived". Zero: what the CA does by itself, or what IP addresses or
+	// Lifetime call for. With ProfileRequired On, nothing is ordered from a CA
+	// that does not list it; Unset: Off.
+	Profile         string
+	ProfileRequired Switch
+
+	// Lifetime is how long certificates shall last: by a profile, or by the
+	// order (RFC 8555 §7.4), whichever the CA offers. They may last longer,
+	// which the log and the status tell. Zero: as the CA likes.
+	Lifetime time.Duration
+
+	// Chain is the common name of the root to which the CA's chain should
+	// lead, if it offers several. Zero: the CA's default.
+	Chain string
+
+	// TrimChain: On leaves out what clients have no use for in the chain that
+	// the CA sends: expired certificates, roots, and what is not linked. Unset:
+	// Off.
+	TrimChain Switch
+
+	// OCSP says what is asked for about OCSP. Zero: OCSPOff.
+	OCSP OCSP
+
+	// ReuseKey: On renews with the key of the certificate in use, for those
+	// who publish it (DANE, pinning). There is a new key all the same when the
+	// certificate is revoked, or its CA wants it replaced at once. Unset: Off.
+	ReuseKey Switch
+
+	// Rehearse: On orders a certificate from the CA's test endpoint first, if
+	// it has one, and again after each change of the Domain: what is wrong
+	// with its names or challenges spends no limits of the CA then. Unset: Off.
+	Rehearse Switch
+
+	// RenewMode says what is ordered without being asked for. Zero: RenewAuto.
+	RenewMode RenewMode
+
+	// CertFiles and KeyFiles are certificates, with their chains, and keys
+	// that somebody else looks after: PEM files, the first of one belonging
+	// to the first of the other. They are served in the place of what is
+	// ordered, read again within a minute when they change, and warned of when
+	// they expire. While a pair does not match, as when one of the files is
+	// written and the other is not yet, what was read before is served. Zero:
+	// none.
+	CertFiles, KeyFiles []string
+
 	// HoldActivation: On lets new certificates, also the first ones, wait
 	// until Manager.Activate is called. Unset: Off.
 	HoldActivation Switch
 }
+
+// OCSP says what certificates demand of clients about OCSP. The zero value
+// leaves it to Manager.Default.
+type OCSP int8
+
+const (
+	OCSPDefault OCSP = 0
+	// OCSPOff asks for certificates without demands.
+	OCSPOff OCSP = 1
+	// OCSPMust asks for certificates that clients only take with an OCSP
+	// response stapled ("must-staple", RFC 7633): whoever serves them must do
+	// that. Many CAs refuse or ignore it; then there is a certificate without,
+	// and a warning in the log and the status.
+	OCSPMust OCSP = 3
+)
+
+// RenewMode says what is ordered for a Domain. The zero value leaves it to
+// Manager.Default.
+type RenewMode int8
+
+const (
+	RenewDefault RenewMode = iota
+	// RenewAuto orders for a Domain without CertFiles.
+	RenewAuto
+	// RenewAlways orders for a Domain with CertFiles as well: what was ordered
+	// is served when the files are gone or have expired.
+	RenewAlways
+	// RenewManual orders only when somebody calls Renew or Revoke.
+	RenewManual
+)
 
 // Switch is a choice of which the zero value leaves it to Manager.Default.
 type Switch int8
@@ -244,6 +327,37 @@ type Manager struct {
 	// Challengers are used in addition to the built-in ones: tls-alpn-01,
 	// which works through TLSConfig, and http-01, through HTTPHandler.
 	Challengers []Challenger
+
+	// OnDemand is asked when a client wants a name that no Domain has; the
+	// Domain that it returns is looked after like those that are declared. If
+	// Names is empty, it is the name; Name is Names[0] then. The error is
+	// ErrNotManaged for a name that is not to be served; whatever else it is,
+	// the name is asked for again when a client wants it a few seconds later.
+	// Zero: nothing is ordered that was not declared.
+	//
+	// It is asked in the handshake, once for all clients that want the name
+	// at that moment, for at most 10 seconds; 64 times at once, 32 times a
+	// minute for one client (of IPv6: a /64 network), 64 times an hour for the
+	// names below one registered domain, and not again for a minute after
+	// ErrNotManaged. It is not asked for addresses, names of one label, and
+	// names that repeat a label ("www.www.example.com"): declare those.
+	//
+	// What it has allowed is remembered in the Store, and served after a
+	// restart. It is asked again, with a nil hello, within an hour after a
+	// restart and before each renewal: ErrNotManaged ends the Domain, and any
+	// other error is a failure of the renewal. A Domain that no client has
+	// wanted since its certificates came is not renewed, and forgotten when
+	// they have expired.
+	//
+	// Who can answer for any name allows everybody to use up the limits of
+	// your account at the CA: look whether the name is a customer's.
+	OnDemand func(ctx context.Context, name string, hello *tls.ClientHelloInfo) (Domain, error)
+
+	// OnDemandWait is how long a handshake waits for the certificate of a
+	// Domain that OnDemand has allowed; then it is served the self-signed
+	// fallback. 1 024 handshakes wait at most, 128 for one Domain. Zero: 15
+	// seconds. Negative: not at all.
+	OnDemandWait time.Duration
 
 	// Notifier is told what happens. Zero: nobody.
 	Notifier Notifier
@@ -300,7 +414,17 @@ func (m *Manager) Load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return e.Load(ctx)
+	return configError(e.Load(ctx))
+}
+
+// configError makes of files that cannot be used an error of the
+// configuration.
+func configError(err error) error {
+	var f *engine.FileError
+	if errors.As(err, &f) {
+		return &ConfigError{Domain: f.Domain, Field: "CertFiles", Err: f.Err}
+	}
+	return err
 }
 
 // Run looks after the Domains until ctx ends, and returns nil then: it gets
@@ -356,7 +480,7 @@ func (m *Manager) Update(ctx context.Context, domains []Domain) error {
 		return err
 	}
 	e.SetDomains(defs)
-	return e.Load(ctx)
+	return configError(e.Load(ctx))
 }
 
 // Renew orders certificates for a Domain, given by its Name or any of its DNS
@@ -427,6 +551,153 @@ func (m *Manager) Restore(ctx context.Context, name, id string) error {
 		return err
 	}
 	return e.Restore(ctx, lookupName(e, name), id)
+}
+
+// ImportOptions say how to read what another tool has left. The zero value
+// suits most.
+type ImportOptions struct {
+	// Format is the tool: "certbot", "certmagic" (Caddy), "autocert", "lego",
+	// "acme.sh" or "pem". Zero: it is found out.
+	Format string
+
+	// CA is where certificates and accounts come from of which the files do
+	// not say it. Zero: the first CA of the first Domain.
+	CA CA
+}
+
+// ImportReport tells what was taken over, and what was not.
+type ImportReport struct {
+	Format string // as in ImportOptions
+	Rows   []ImportRow
+}
+
+// ImportRow tells what became of one thing that was found, or of a Domain for
+// which nothing was.
+type ImportRow struct {
+	Path   string // of its file, below the directory
+	What   string // "certificate", "account", "directory" or "domain"
+	Name   string // the certificate's first name, the account's URL, or the Domain's Name
+	Domain string // the Domain that uses the certificate now
+	Taken  bool
+	Why    string // why not, or what else is to be known
+}
+
+// Import takes over what another tool keeps in the directory from, so that
+// nothing is ordered for what is there: certificates, for the Domains of which
+// they cover all names, and accounts. It reads the directories of certbot
+// (/etc/letsencrypt), certmagic and Caddy, autocert, lego and acme.sh, and
+// those with PEM files, or one such file. It writes nothing there.
+//
+// Call it before Run; it may be repeated. It replaces nothing: Domains that
+// have certificates, and CAs that have accounts, keep them. Stop the other
+// tool first, so that it does not renew what is taken over. The report has a
+// row for each thing that was found; the error says why there is no report,
+// or what the Store has refused.
+func (m *Manager) Import(ctx context.Context, from string, o ImportOptions) (ImportReport, error) {
+	e, err := m.start()
+	if err != nil {
+		return ImportReport{}, err
+	}
+	defs := e.Domains()
+	options := migrate.Options{Format: migrate.Format(o.Format)}
+	if o.CA == (CA{}) && len(defs) > 0 {
+		o.CA = defs[0].CAs[0]
+	}
+	if ca, err := o.CA.Resolve(); err == nil {
+		options.CA = ca.URL
+	} else {
+		return ImportReport{}, &ConfigError{Field: "ImportOptions.CA", Err: err}
+	}
+	for _, known := range acmeclient.KnownCAs() {
+		options.CAs = append(options.CAs, known.URL)
+	}
+	for _, def := range defs {
+		for _, ca := range def.CAs {
+			options.CAs = append(options.CAs, ca.URL)
+		}
+	}
+	found, err := migrate.Read(ctx, from, options)
+	if err != nil {
+		return ImportReport{}, fmt.Errorf("md: importing from %s: %w", from, err)
+	}
+	i := &importing{engine: e, found: found, domains: make(map[string]string), why: make(map[string]string)}
+	for _, def := range defs {
+		i.domain(ctx, def)
+	}
+	i.accounts(ctx)
+	return i.report(), errors.Join(i.errs...)
+}
+
+// importing gathers what became of what was found.
+type importing struct {
+	engine  *engine.Engine
+	found   *migrate.Result
+	domains map[string]string // by path: the Domain that uses it
+	why     map[string]string // by path: why it was not taken
+	rows    []ImportRow
+	errs    []error
+}
+
+// domain gives a Domain what was found for it.
+func (i *importing) domain(ctx context.Context, def *engine.Domain) {
+	set := migrate.For(def.Names, i.found.Certificates)
+	if set == nil {
+		i.rows = append(i.rows, ImportRow{What: "domain", Name: def.Name, Why: "no certificate for all of its names was found"})
+		return
+	}
+	err := i.engine.Import(ctx, def.Name, set)
+	if err != nil && !errors.Is(err, engine.ErrTaken) {
+		i.errs = append(i.errs, fmt.Errorf("md: importing the certificates of %s: %w", def.Name, err))
+	}
+	for _, c := range set.Credentials {
+		at := slices.IndexFunc(i.found.Certificates, func(f migrate.Found) bool {
+			return bytes.Equal(f.Credential.Chain[0], c.Chain[0])
+		})
+		path := i.found.Certificates[at].Path
+		if err != nil {
+			i.why[path] = fmt.Sprintf("the Domain %q: %v", def.Name, err)
+			continue
+		}
+		i.domains[path] = def.Name
+	}
+}
+
+// accounts keeps one account for each CA.
+func (i *importing) accounts(ctx context.Context) {
+	chosen := migrate.Chosen(i.found.Accounts, i.found.Certificates)
+	for _, a := range i.found.Accounts {
+		if chosen[a.CA].Path != a.Path {
+			i.why[a.Path] = "another account at the same CA is used"
+		}
+	}
+	for _, ca := range slices.Sorted(maps.Keys(chosen)) {
+		a := chosen[ca]
+		err := i.engine.ImportAccount(ctx, ca, &a.Account)
+		if err == nil {
+			continue
+		}
+		i.why[a.Path] = err.Error()
+		if !errors.Is(err, engine.ErrTaken) {
+			i.errs = append(i.errs, fmt.Errorf("md: importing the account at %s: %w", ca, err))
+		}
+	}
+}
+
+// report tells what became of each thing.
+func (i *importing) report() ImportReport {
+	report := ImportReport{Format: string(i.found.Format)}
+	for _, r := range i.found.Report {
+		row := ImportRow{Path: r.Path, What: r.What, Name: r.Name, Taken: r.Taken, Why: r.Why}
+		if why := i.why[r.Path]; row.Taken && why != "" {
+			row.Taken, row.Why = false, why
+		}
+		if row.Domain = i.domains[r.Path]; row.Taken && row.What == "certificate" && row.Domain == "" {
+			row.Taken, row.Why = false, cmp.Or(row.Why, "it does not cover all names of any Domain, or a better one does")
+		}
+		report.Rows = append(report.Rows, row)
+	}
+	report.Rows = append(report.Rows, i.rows...)
+	return report
 }
 
 // TLSConfig returns a configuration that serves the Domains and answers
@@ -598,8 +869,41 @@ func (m *Manager) build() {
 	m.engine = engine.New(engine.Config{
 		Store: s, AcceptTerms: m.AcceptTerms, Notifier: m.Notifier, Logger: m.logger(),
 		HTTPClient: m.HTTPClient, CheckInterval: m.CheckInterval, RetryDelay: m.RetryDelay, Failover: m.RetryFailover,
+		OnDemand: m.onDemand(), OnDemandWait: cmp.Or(m.OnDemandWait, 15*time.Second), Recall: m.recall,
 	})
 	m.engine.SetDomains(defs)
+}
+
+// onDemand returns OnDemand as the engine asks it, nil if there is none.
+func (m *Manager) onDemand() func(context.Context, string, *tls.ClientHelloInfo) (*engine.Domain, error) {
+	if m.OnDemand == nil {
+		return nil
+	}
+	return func(ctx context.Context, name string, hello *tls.ClientHelloInfo) (*engine.Domain, error) {
+		d, err := m.OnDemand(ctx, name, hello)
+		if err != nil {
+			return nil, err
+		}
+		if len(d.Names) == 0 {
+			d.Names = []string{name}
+		}
+		return m.resolveOne(d)
+	}
+}
+
+// recall returns the Domain that was allowed on demand, of which only the
+// names are remembered.
+func (m *Manager) recall(name string, names []string) (*engine.Domain, error) {
+	return m.resolveOne(Domain{Name: name, Names: names})
+}
+
+// resolveOne resolves a Domain that nobody has declared.
+func (m *Manager) resolveOne(d Domain) (*engine.Domain, error) {
+	defs, err := m.resolve([]Domain{d}, nil)
+	if err != nil {
+		return nil, err
+	}
+	return defs[0], nil
 }
 
 // store returns the Store that was meant.
@@ -691,8 +995,9 @@ func (r *resolver) domain(i int, d Domain) *engine.Domain {
 	r.identity(at, def)
 	d = r.filled(d)
 	r.rest(at, d, def)
+	r.oneName(at, def)
 	def.Challengers = r.challengers(at, d.Challengers)
-	r.wildcards(at, def)
+	r.provable(at, def)
 	return def
 }
 
@@ -729,6 +1034,18 @@ func (r *resolver) filled(d Domain) Domain {
 	d.WarnWindow = cmp.Or(d.WarnWindow, r.defaults.WarnWindow)
 	d.ActivationDelay = cmp.Or(d.ActivationDelay, r.defaults.ActivationDelay)
 	d.HoldActivation = cmp.Or(d.HoldActivation, r.defaults.HoldActivation)
+	d.RenewMode = cmp.Or(d.RenewMode, r.defaults.RenewMode)
+	d.Profile = cmp.Or(d.Profile, r.defaults.Profile)
+	d.ProfileRequired = cmp.Or(d.ProfileRequired, r.defaults.ProfileRequired)
+	d.Lifetime = cmp.Or(d.Lifetime, r.defaults.Lifetime)
+	d.Chain = cmp.Or(d.Chain, r.defaults.Chain)
+	d.TrimChain = cmp.Or(d.TrimChain, r.defaults.TrimChain)
+	d.OCSP = cmp.Or(d.OCSP, r.defaults.OCSP)
+	d.ReuseKey = cmp.Or(d.ReuseKey, r.defaults.ReuseKey)
+	d.Rehearse = cmp.Or(d.Rehearse, r.defaults.Rehearse)
+	if len(d.CertFiles) == 0 && len(d.KeyFiles) == 0 {
+		d.CertFiles, d.KeyFiles = r.defaults.CertFiles, r.defaults.KeyFiles
+	}
 	return d
 }
 
@@ -788,16 +1105,81 @@ func (r *resolver) rest(at place, d Domain, def *engine.Domain) {
 		r.fail(at, "WarnWindow", err)
 	}
 	def.ARI = d.ARI != Off
-	if err := d.ARI.check(); err != nil {
-		r.fail(at, "ARI", err)
-	}
 	def.HoldActivation = d.HoldActivation == On
-	if err := d.HoldActivation.check(); err != nil {
-		r.fail(at, "HoldActivation", err)
+	r.switches(at, d)
+	r.wishes(at, d, def)
+	def.Files = r.files(at, d)
+	def.Manual = d.RenewMode == RenewManual || len(def.Files) > 0 && d.RenewMode != RenewAlways
+	if d.RenewMode < RenewDefault || d.RenewMode > RenewManual {
+		r.fail(at, "RenewMode", fmt.Errorf("%d is no RenewMode", d.RenewMode))
 	}
 	if def.ActivationDelay = d.ActivationDelay; d.ActivationDelay < 0 {
 		r.fail(at, "ActivationDelay", fmt.Errorf("%v is less than nothing", d.ActivationDelay))
 	}
+}
+
+// switches checks all fields that are one.
+func (r *resolver) switches(at place, d Domain) {
+	for _, s := range []struct {
+		field string
+		is    Switch
+	}{
+		{"ARI", d.ARI}, {"HoldActivation", d.HoldActivation}, {"ProfileRequired", d.ProfileRequired},
+		{"TrimChain", d.TrimChain}, {"ReuseKey", d.ReuseKey}, {"Rehearse", d.Rehearse},
+	} {
+		if err := s.is.check(); err != nil {
+			r.fail(at, s.field, err)
+		}
+	}
+}
+
+// wishes resolves what is asked of certificates beside names and keys.
+func (r *resolver) wishes(at place, d Domain, def *engine.Domain) {
+	def.Wishes = engine.Wishes{
+		Profile: d.Profile, ProfileRequired: d.ProfileRequired == On, Lifetime: d.Lifetime, Chain: d.Chain,
+		TrimChain: d.TrimChain == On, MustStaple: d.OCSP == OCSPMust, ReuseKey: d.ReuseKey == On, Rehearse: d.Rehearse == On,
+	}
+	if d.ProfileRequired == On && d.Profile == "" {
+		r.fail(at, "ProfileRequired", errors.New("there is no Profile to be required"))
+	}
+	if err := checkText(d.Profile); err != nil {
+		r.fail(at, "Profile", err)
+	}
+	if err := checkText(d.Chain); err != nil {
+		r.fail(at, "Chain", err)
+	}
+	if d.Lifetime < 0 || d.Lifetime > 0 && d.Lifetime < time.Hour {
+		r.fail(at, "Lifetime", fmt.Errorf("%v is no time for a certificate: an hour is the least", d.Lifetime))
+	}
+	if d.OCSP != OCSPDefault && d.OCSP != OCSPOff && d.OCSP != OCSPMust {
+		r.fail(at, "OCSP", fmt.Errorf("%d is neither OCSPOff nor OCSPMust", d.OCSP))
+	}
+}
+
+// checkText refuses what no CA has as the name of something.
+func checkText(s string) error {
+	odd := func(c rune) bool { return !unicode.IsPrint(c) }
+	if len(s) > 255 || !utf8.ValidString(s) || strings.ContainsFunc(s, odd) {
+		return fmt.Errorf("%.40q cannot be meant: it has up to 255 bytes, and no control characters", s)
+	}
+	return nil
+}
+
+// files pairs certificates with keys.
+func (r *resolver) files(at place, d Domain) []engine.FilePair {
+	if len(d.CertFiles) != len(d.KeyFiles) {
+		r.fail(at, "CertFiles", fmt.Errorf("there are %d, but %d KeyFiles: each needs its own", len(d.CertFiles), len(d.KeyFiles)))
+		return nil
+	}
+	var pairs []engine.FilePair
+	for i, cert := range d.CertFiles {
+		if cert == "" || d.KeyFiles[i] == "" {
+			r.fail(at, "CertFiles", fmt.Errorf("number %d has no name", i+1))
+			continue
+		}
+		pairs = append(pairs, engine.FilePair{Cert: cert, Key: d.KeyFiles[i]})
+	}
+	return pairs
 }
 
 func (r *resolver) contacts(at place, said []string) []string {
@@ -879,18 +1261,35 @@ func isNil(c Challenger) bool {
 	return false
 }
 
-// wildcards checks that there is a challenger for them: they can be proved in
-// DNS only, since no host stands for all the names that they cover.
-func (r *resolver) wildcards(at place, def *engine.Domain) {
-	inDNS := func(typ string) bool { return strings.HasPrefix(typ, "dns-") }
+// oneName checks that a Domain with a CA that certifies one name has no other.
+func (r *resolver) oneName(at place, def *engine.Domain) {
+	for _, ca := range def.CAs {
+		if ca.Protocol == acmeclient.Tailscale && (len(def.Names) > 1 || len(def.KeyTypes) > 1) {
+			r.fail(at, "CAs", errors.New("the Tailscale daemon has one certificate for one name: leave the other Names and KeyTypes out"))
+		}
+	}
+}
+
+// provable checks that there is a challenger for each name: wildcards can be
+// proved in DNS only, since no host stands for all the names that they cover,
+// and addresses not at all there (RFC 8738 §7).
+func (r *resolver) provable(at place, def *engine.Domain) {
+	if len(def.CAs) > 0 && !slices.ContainsFunc(def.CAs, func(ca CA) bool { return ca.Protocol == acmeclient.ACME }) {
+		return // nothing is to be proved
+	}
+	inDNS, elsewhere := false, false
 	for _, c := range def.Challengers {
-		if slices.ContainsFunc(c.Types(), inDNS) {
-			return
+		for _, typ := range c.Types() {
+			dns := strings.HasPrefix(typ, "dns-")
+			inDNS, elsewhere = inDNS || dns, elsewhere || !dns
 		}
 	}
 	for _, name := range def.Names {
-		if strings.HasPrefix(name, "*.") {
+		switch {
+		case strings.HasPrefix(name, "*.") && !inDNS:
 			r.fail(at, "Challengers", fmt.Errorf("%s is a wildcard, which needs a challenger for dns-01: the built-in ones cannot prove it", name))
+		case isIP(name) && !elsewhere:
+			r.fail(at, "Challengers", fmt.Errorf("%s is an IP address, which DNS cannot prove: it needs tls-alpn-01 or http-01", name))
 		}
 	}
 }
@@ -905,6 +1304,9 @@ var strict = idna.New(
 // asciiName returns a DNS name as it is written on the wire.
 func asciiName(said string) (string, error) {
 	base, wildcard := strings.CutPrefix(said, "*.")
+	if addr, err := netip.ParseAddr(strings.Trim(said, "[]")); err == nil {
+		return address(said, addr)
+	}
 	switch {
 	case said == "" || said == ".":
 		return "", errors.New("a name is empty")
@@ -915,7 +1317,7 @@ func asciiName(said string) (string, error) {
 	case strings.Contains(base, "*") || wildcard && base == "":
 		return "", fmt.Errorf("%q: a wildcard can only be the whole first label, as in *.example.com", said)
 	case isIP(strings.TrimSuffix(base, ".")):
-		return "", fmt.Errorf("%q is an IP address; names must be DNS names", said)
+		return "", fmt.Errorf("%q: there is no wildcard, and no final dot, of an address", said)
 	}
 	ascii, err := strict.ToASCII(base)
 	if err != nil {
@@ -927,7 +1329,7 @@ func asciiName(said string) (string, error) {
 		return "", fmt.Errorf("%q is not a DNS name: a label is empty", said)
 	}
 	if last := ascii[strings.LastIndexByte(ascii, '.')+1:]; isNumber(last) {
-		return "", fmt.Errorf("%q ends in a number, as IP addresses do; names must be DNS names", said)
+		return "", fmt.Errorf("%q ends in a number, as IP addresses do, but is none", said)
 	}
 	if wildcard {
 		ascii = "*." + ascii
@@ -936,6 +1338,16 @@ func asciiName(said string) (string, error) {
 		}
 	}
 	return ascii, nil
+}
+
+// address returns an IP address as RFC 5952 writes it, if one host can have it
+// that others reach.
+func address(said string, addr netip.Addr) (string, error) {
+	addr = addr.Unmap()
+	if addr.Zone() != "" || addr.IsUnspecified() || addr.IsMulticast() || addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
+		return "", fmt.Errorf("%q is no address of one host", said)
+	}
+	return addr.String(), nil
 }
 
 func isIP(s string) bool {
@@ -949,6 +1361,9 @@ func isNumber(label string) bool { return strings.Trim(label, "0123456789") == "
 
 // unicodeName returns a name as people write it.
 func unicodeName(ascii string) string {
+	if isIP(ascii) {
+		return ascii
+	}
 	base, wildcard := strings.CutPrefix(ascii, "*.")
 	shown, err := idna.Display.ToUnicode(base)
 	switch {

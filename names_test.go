@@ -55,6 +55,12 @@ func FuzzASCIIName(f *testing.F) {
 			}
 			return
 		}
+		if isIP(ascii) {
+			if again, err := asciiName(ascii); again != ascii || err != nil || unicodeName(ascii) != ascii {
+				t.Errorf("%q: got the address %q, which is %q (%v) itself", said, ascii, again, err)
+			}
+			return
+		}
 		base := strings.TrimPrefix(ascii, "*.")
 		if len(ascii) > 253 || base == "" {
 			t.Errorf("%q: got %q, of %d bytes", said, ascii, len(ascii))

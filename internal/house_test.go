@@ -29,9 +29,10 @@ type room struct {
 // rows say what they may import, and no package that is not a test room, nor
 // the tests of one, may import anything but what the plan says.
 var house = map[string]room{
-	"store":      {nil, "ground floor: a library of its own"},
-	"acmeclient": {nil, "ground floor: a library of its own; it knows no Domain and no Store"},
-	"status":     {nil, "ground floor: a library of its own"},
+	"store":                {nil, "ground floor: a library of its own"},
+	"acmeclient":           {nil, "ground floor: a library of its own; it knows no Domain and no Store"},
+	"acmeclient/tailscale": {[]string{"acmeclient"}, "the local daemon as another source of certificates"},
+	"status":               {nil, "ground floor: a library of its own"},
 	"challenge": {[]string{"store", "internal/resolve"},
 		"it works without a Manager; it gets key authorizations and callbacks as values"},
 	"stapling": {[]string{"store", "status"},
@@ -47,7 +48,7 @@ var house = map[string]room{
 	"internal/probe": {[]string{"challenge", "status", "internal/resolve"},
 		"it only looks; what is configured comes as values"},
 	"internal/migrate": {[]string{"internal/record"}, "foreign files in, Sets out"},
-	"internal/engine": {[]string{"store", "store/modmd", "acmeclient", "challenge", "stapling", "status",
+	"internal/engine": {[]string{"store", "store/modmd", "acmeclient", "acmeclient/tailscale", "challenge", "stapling", "status",
 		"internal/policy", "internal/record", "internal/live", "internal/resolve", "internal/probe"},
 		"the only doer; nothing above it, nothing that only migrates"},
 	".": {[]string{"store", "acmeclient", "challenge", "stapling", "status",

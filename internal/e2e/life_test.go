@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,38 +18,6 @@ import (
 	"github.com/manageddomains/md/store"
 	"github.com/manageddomains/md/store/storetest"
 )
-
-const day = 24 * time.Hour
-
-// bubble runs a test of a world in a synctest bubble.
-func bubble(t *testing.T, f func(t *testing.T, w *world)) {
-	t.Helper()
-	synctest.Test(t, func(t *testing.T) { f(t, newWorld(t)) })
-}
-
-// served returns the serial number that clients see for name, and fails if
-// they are not served a certificate that they trust.
-func (w *world) served(name string) string {
-	w.t.Helper()
-	serial, err := w.serial(name)
-	if err != nil {
-		w.t.Fatalf("handshake for %s: %v", name, err)
-	}
-	return serial
-}
-
-// keys returns the keys below prefix in the Store.
-func (w *world) keys(prefix string) []string {
-	w.t.Helper()
-	var keys []string
-	for item, err := range w.store.List(context.Background(), prefix) {
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		keys = append(keys, item.Key)
-	}
-	return keys
-}
 
 func TestRestartServesAtOnceAndOrdersNothing(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
@@ -213,17 +180,11 @@ func TestASlowDomainDelaysNoOther(t *testing.T) {
 
 func TestAnIssuedCertificateIsServedThoughTheStoreIsFull(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		var full atomic.Bool
-		full.Store(true)
-		shared := w.store
+		full := on()
 		m := w.manager(md.Domain{Names: []string{"example.com"}})
-		m.Store = &storetest.Faulty{Store: shared, Fault: func(op storetest.Op) storetest.Fault {
-			late := len(w.ca.Certificates()) > 0
-			if full.Load() && late && op.Kind == "put" {
-				return storetest.FaultBefore
-			}
-			return storetest.FaultNone
-		}}
+		m.Store = breaking(w.store, func(op storetest.Op) bool {
+			return full.Load() && len(w.ca.Certificates()) > 0 && op.Kind == "put"
+		})
 		n := w.start(m)
 		n.ready(time.Minute)
 		serial := w.served("example.com")
@@ -366,14 +327,8 @@ func TestVanishedAccountIsRegisteredAgain(t *testing.T) {
 func TestRetryAfterIsObeyedAcrossARestart(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.ca.RetryAfter = 5 * time.Hour
-		var limited atomic.Bool
-		limited.Store(true)
-		w.ca.Fault = func(op acmetest.Op) acmetest.Fault {
-			if limited.Load() && op.Kind == "newOrder" {
-				return acmetest.Fault429
-			}
-			return acmetest.FaultNone
-		}
+		limited := on()
+		w.ca.Fault = faultOn("newOrder", acmetest.Fault429, limited)
 		domain := md.Domain{Names: []string{"example.com"}}
 		n := w.start(w.manager(domain))
 		time.Sleep(time.Hour)

@@ -9,26 +9,14 @@ import (
 	"testing/synctest"
 )
 
-// TestScenarios plays each file of testdata in a bubble of its own. To play
-// one of them: go test -run 'TestScenarios/NAME' -v
+// TestScenarios plays each file of testdata in a bubble of its own; its words
+// are in testdata/README.md. To play one of them:
+// go test -run 'TestScenarios/NAME' -v
 func TestScenarios(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no scenarios: %v", err)
-	}
 	keys := new(keyring)
-	for i, file := range files {
+	for i, script := range scenarios(t) {
 		if testing.Short() && i%4 != 0 {
 			continue // with the race detector they take long
-		}
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		script, err := parseScenario(file, string(text))
-		if err != nil {
-			t.Error(err)
-			continue
 		}
 		t.Run(script.title(), func(t *testing.T) {
 			if len(script.variants) == 0 {
@@ -41,21 +29,54 @@ func TestScenarios(t *testing.T) {
 	}
 }
 
+// scenarios reads all files of testdata.
+func scenarios(t *testing.T) []*scenario {
+	t.Helper()
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no scenarios: %v", err)
+	}
+	var all []*scenario
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		script, err := parseScenario(file, string(text))
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		all = append(all, script)
+	}
+	return all
+}
+
 // playScenario plays one scenario and tells where it went wrong.
 func playScenario(t *testing.T, script *scenario, keys *keyring) {
 	t.Helper()
 	t.Log(script.ensures)
+	if number, account, err := perform(t, script, keys); err != nil {
+		t.Errorf("%s:%d: %v\n\n%s\n%s", script.file, number, err, script.marked(number), account)
+	}
+}
+
+// perform plays a scenario up to the first line that fails, and returns its
+// number, with an account of what has happened.
+func perform(t *testing.T, script *scenario, keys *keyring) (number int, account string, err error) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := newStage(t, script, keys)
-		number, err := s.playAll()
+		number, err = s.playAll()
 		closeErr := s.close()
 		if err == nil {
 			err = closeErr
 		}
 		if err != nil {
-			t.Errorf("%s:%d: %v\n\n%s\n%s", script.file, number, err, script.marked(number), s.account())
+			account = s.account()
 		}
 	})
+	return number, account, err
 }
 
 // playAll plays the script up to the first line that fails.

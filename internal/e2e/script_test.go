@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -53,7 +54,17 @@ func parseScenario(file, text string) (*scenario, error) {
 	if len(s.lines) == 0 {
 		return nil, fmt.Errorf("%s: there is no section \"script\", or nothing in it", file)
 	}
+	if !s.checks() {
+		return nil, fmt.Errorf("%s: nothing in it checks that what it ensures is so: expect something", file)
+	}
 	return s, s.takeEach()
+}
+
+// checks reports whether a scenario expects anything.
+func (s *scenario) checks() bool {
+	return slices.ContainsFunc(s.lines, func(l line) bool {
+		return strings.HasPrefix(l.text, "expect ") || strings.HasPrefix(l.text, "wait until ")
+	})
 }
 
 // takeEach takes the directive "each" out of the script.
@@ -114,6 +125,7 @@ func firstSentence(comment string) string {
 type command struct {
 	words   []string
 	options []option
+	lacks   string // what was needed and is not there
 }
 
 type option struct{ name, op, value string }
@@ -166,6 +178,19 @@ func (c *command) next() string {
 	c.words = c.words[1:]
 	return w
 }
+
+// need takes the next word, which is to be there. The reader of the script
+// is told what it stands for if it is not.
+func (c *command) need(what string) string {
+	w := c.next()
+	if w == "" && c.lacks == "" {
+		c.lacks = what
+	}
+	return w
+}
+
+// needSpan is need for a duration.
+func (c *command) needSpan() (time.Duration, error) { return parseSpan(c.need("a duration")) }
 
 // has takes a word away, and reports whether it is there.
 func (c *command) has(word string) bool {
@@ -226,6 +251,9 @@ func (c *command) times() (int, error) {
 	return strconv.Atoi(value)
 }
 
+// errUnknown says that a script uses a word that it may not use there.
+var errUnknown = errors.New("unknown word")
+
 // leftover is an error that names what nobody has understood, if anything.
 func (c *command) leftover() error {
 	left := slices.Clone(c.words)
@@ -233,7 +261,7 @@ func (c *command) leftover() error {
 		left = append(left, o.name+o.op+o.value)
 	}
 	if len(left) > 0 {
-		return fmt.Errorf("unknown words: %s", strings.Join(left, " "))
+		return fmt.Errorf("%w %q", errUnknown, strings.Join(left, " "))
 	}
 	return nil
 }
@@ -261,25 +289,28 @@ func (o option) holds(got int) error {
 
 // parseSpan reads a duration that may count days: 61d, 160h, +3d, -90m, 1d12h.
 func parseSpan(s string) (time.Duration, error) {
+	const mostDays = 100_000 // no script plays for longer, and they do not overflow
+	bad := fmt.Errorf("%q is not a duration such as 61d or 2h30m", s)
 	unsigned := strings.TrimLeft(s, "+-")
 	sign := s[:len(s)-len(unsigned)]
-	days := time.Duration(0)
+	if unsigned == "" || len(sign) > 1 {
+		return 0, bad
+	}
+	days := uint64(0)
 	if n, rest, ok := strings.Cut(unsigned, "d"); ok {
-		count, err := strconv.Atoi(n)
-		if err != nil {
-			return 0, fmt.Errorf("%q is not a duration such as 61d or 2h30m", s)
-		}
-		days, unsigned = time.Duration(count)*day, rest
-	}
-	var rest time.Duration
-	if unsigned != "" {
 		var err error
-		if rest, err = time.ParseDuration(unsigned); err != nil {
-			return 0, fmt.Errorf("%q is not a duration such as 61d or 2h30m", s)
+		if days, err = strconv.ParseUint(n, 10, 64); err != nil || days > mostDays {
+			return 0, bad
 		}
+		unsigned = cmp.Or(rest, "0")
 	}
+	rest, err := time.ParseDuration(unsigned)
+	if err != nil || rest < 0 || rest > mostDays*day {
+		return 0, bad
+	}
+	span := time.Duration(days)*day + rest
 	if sign == "-" {
-		return -days - rest, nil
+		return -span, nil
 	}
-	return days + rest, nil
+	return span, nil
 }

@@ -22,7 +22,7 @@ func (v *driver) reconfigure(d draw) {
 
 // reconfigured returns other Domains. v.mu is held.
 func (v *driver) reconfigured(what string, d draw, domains []md.Domain) []md.Domain {
-	if what == "add a Domain" && len(domains) < 6 || len(domains) == 0 {
+	if what == "add a Domain" && len(domains) < 3 || len(domains) == 0 {
 		return append(domains, v.newDomain())
 	}
 	i := d.of("which").below(len(domains))
@@ -52,14 +52,14 @@ func (v *driver) reconfigured(what string, d draw, domains []md.Domain) []md.Dom
 		v.parked = append(v.parked, *x)
 		return slices.Delete(domains, i, i+1)
 	case "bring a Domain back":
-		if len(v.parked) > 0 {
+		if len(v.parked) > 0 && len(domains) < 3 {
 			domains = append(domains, v.parked[0])
 			v.parked = v.parked[1:]
 		}
 	case "key types":
 		if len(x.KeyTypes) == 2 {
 			x.KeyTypes = nil
-		} else {
+		} else if d.of("both").chance(0.3) {
 			x.KeyTypes = []md.KeyType{md.P256, md.P384}
 		}
 	case "CAs":
@@ -80,11 +80,10 @@ func (v *driver) setClock(id int, d draw) {
 }
 
 // endClock puts a node's clock right. What it has written meanwhile of times
-// to come, such as when a CA's limits allow the next order, is obeyed for up to
-// two weeks: nobody can tell it from what a CA has said.
+// to come is found out, but not at once.
 func (v *driver) endClock(id int) {
 	v.places[id].offset.Store(0)
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.troubles.brief("former clock", "", time.Now(), 14*day)
+	v.troubles.brief("former clock", "", time.Now(), day)
 }

@@ -25,7 +25,7 @@ type checker struct {
 	known   []int               // certificates looked at, by CA
 	pull    map[string]bool     // serial numbers that the CA wants to be replaced
 	last    map[string]issuedBy // right ones, by names and key type
-	right   []issuedBy
+	missing []issuedBy          // right ones that were neither stored nor served yet
 }
 
 func newChecker(s *sim) *checker {
@@ -55,6 +55,7 @@ func (c *checker) look() {
 		}
 	}
 	c.atCAs()
+	c.lost()
 }
 
 // hello is that of a client which wants a name, with a key type if not "".
@@ -123,14 +124,17 @@ func (c *checker) greet(n *simNode, d md.Domain, name string, t md.KeyType) {
 	life := leaf.NotAfter.Sub(leaf.NotBefore)
 	third := leaf.NotAfter.Add(-life / 3)
 	enough := life / 3
-	if *simFar && len(d.CAs) == 1 {
-		enough += 7 * day // the longest wait that a CA is given
+	if ca := c.s.caAt(strings.TrimPrefix(d.CAs[0].URL, "https://")); len(d.CAs) == 1 && ca.Faults.RetryAfter > 0 {
+		enough += 2 * patience // acmetest asks for that much up to twice
 	}
 	if calm, why := c.willing(n, d, latest(since, third), now); calm >= enough {
 		c.s.violate("%v serves %s for %s of %s, which expired at %v, although for %v %s would have given another",
 			n, serial(leaf), name, d.Name, leaf.NotAfter, calm, why)
 	}
 }
+
+// patience is the longest wait that a client gives a CA for one answer.
+const patience = 2 * day
 
 // willing is how long, in one piece, nothing that a node needs for a Domain
 // was in trouble, and which CA would have issued then. s.mu is held.
@@ -213,7 +217,7 @@ func (c *checker) issued(ca *simCA, cert acmetest.Certificate) {
 		middle := cert.Leaf.NotBefore.Add(life * 2 / 3)
 		ca.SetRenewalInfo(cert.Leaf, acmetest.RenewalInfo{Start: middle.Add(-life / 100), End: middle.Add(life / 100), RetryAfter: day})
 	}
-	c.right = append(c.right, issuedBy{ca, cert})
+	c.missing = append(c.missing, issuedBy{ca, cert})
 	key := kindOf(cert)
 	if last, ok := c.last[key]; ok {
 		c.twice(last, issuedBy{ca, cert})
@@ -251,50 +255,32 @@ func (c *checker) twice(first, second issuedBy) {
 // held.
 func (c *checker) forgivable(of issuedBy, until time.Time) bool {
 	from := of.cert.Issued.Add(-time.Hour) // when it was ordered, say
-	switch {
-	case !c.s.troubles.calm(from, until, "clock", "former clock", "Domains", of.ca.name+" accounts"):
-		return true
-	case *simStrict:
-		return false
-	}
-	// A failover leaves an order behind, whatever has become of it.
-	for _, ca := range c.s.cas {
-		left := ca != of.ca && slices.ContainsFunc(ca.Orders(), func(o acmetest.Order) bool {
-			return slices.Equal(o.Names, of.cert.Names) && o.Created.After(from) && !o.Created.After(until)
-		})
-		if left {
-			return true
-		}
-	}
-	// A node that has not heard that an account was registered again takes an
-	// order of the other one for somebody else's.
-	return of.ca.vanished > 0 && len(c.s.places) > 1
+	return !c.s.troubles.calm(from, until, "clock", "former clock", "Domains", of.ca.name+" accounts")
 }
 
-// lost checks that every right certificate that a CA has issued was stored, or
-// served by a node that could not store it.
+// lost checks that every right certificate that a CA has issued is stored, or
+// served by a node that could not store it. Of one that its Domain has turned
+// away from for another CA, key and order are kept in the archive. What a CA
+// lets us wait for may still be under way, until there is another one.
 func (c *checker) lost() {
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
-	for i, of := range c.right {
-		if c.s.witness.sawLeaf(of.cert.DER) || c.served[sha256.Sum256(of.cert.DER)] {
-			continue
+	c.missing = slices.DeleteFunc(c.missing, func(of issuedBy) bool {
+		if c.s.witness.saw(of.cert) || c.served[sha256.Sum256(of.cert.DER)] {
+			return true
 		}
 		until := time.Now()
-		for _, next := range c.right[i+1:] {
-			if kindOf(next.cert) == kindOf(of.cert) && next.cert.Issued.After(of.cert.Issued) {
-				until = next.cert.Issued
-				break
-			}
+		if last := c.last[kindOf(of.cert)]; last.cert.Issued.After(of.cert.Issued) {
+			until = last.cert.Issued
+		} else if until.Sub(of.cert.Issued) < 8*day {
+			return false
 		}
-		// What the CA has let us wait for may still be under way.
-		if waited := until.Sub(of.cert.Issued); until.Before(time.Now()) || waited > 8*day {
-			if !c.forgivable(of, until) {
-				c.s.violate("%s issued %s at %v for %v, which was never stored nor served",
-					of.ca.name, serial(of.cert.Leaf), of.cert.Issued, of.cert.Names)
-			}
+		if !c.forgivable(of, until) {
+			c.s.violate("%s issued %s at %v for %v, which was never stored nor served",
+				of.ca.name, serial(of.cert.Leaf), of.cert.Issued, of.cert.Names)
 		}
-	}
+		return true
+	})
 }
 
 // kindOf is what a certificate is for, and of which key type.

@@ -2,7 +2,6 @@ package e2e_test
 
 import (
 	"fmt"
-	"hash/fnv"
 	"math"
 	"time"
 )
@@ -12,13 +11,38 @@ import (
 // goroutines would share, so that a seed meets the same faults again.
 type draw uint64
 
-// of returns the draw for something more particular.
+// of returns the draw for something more particular: what is a list of
+// strings and whole numbers.
 func (d draw) of(what ...any) draw {
-	h := fnv.New64a()
-	fmt.Fprintln(h, uint64(d), what)
-	// FNV changes its upper bits little for what comes last: mix them, as
-	// SplitMix64 does.
-	x := h.Sum64()
+	for _, w := range what {
+		switch w := w.(type) {
+		case string:
+			d = d.text(w)
+		case int:
+			d = d.number(uint64(w))
+		case int64:
+			d = d.number(uint64(w))
+		case time.Duration:
+			d = d.number(uint64(w))
+		default:
+			panic(fmt.Sprintf("a draw cannot be for a %T", w))
+		}
+	}
+	return d
+}
+
+// text is FNV-1a over a string, mixed.
+func (d draw) text(s string) draw {
+	h := uint64(14695981039346656037)
+	for i := range len(s) {
+		h = (h ^ uint64(s[i])) * 1099511628211
+	}
+	return d.number(h)
+}
+
+// number mixes, as SplitMix64 does.
+func (d draw) number(n uint64) draw {
+	x := uint64(d)*0x9e3779b97f4a7c15 + n + 0x9e3779b97f4a7c15
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
 	x = (x ^ x>>27) * 0x94d049bb133111eb
 	return draw(x ^ x>>31)
@@ -41,6 +65,13 @@ func pick[T any](d draw, list ...T) T { return list[d.below(len(list))] }
 func (d draw) between(shortest, longest time.Duration) time.Duration {
 	low, high := math.Log(float64(shortest)), math.Log(float64(longest))
 	return time.Duration(math.Exp(low + (high-low)*d.share())).Round(time.Second)
+}
+
+// take lets time pass, of which no two draws are likely to have the same. So
+// it is the seed that says who of two goroutines goes first: where both wait
+// for the same moment, nobody does.
+func (d draw) take(shortest, longest time.Duration) {
+	time.Sleep(shortest + time.Duration(d.of("takes").share()*float64(longest-shortest)))
 }
 
 // gap is the time to the next of things that happen once in mean on average,

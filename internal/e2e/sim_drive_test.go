@@ -3,9 +3,7 @@ package e2e_test
 import (
 	"context"
 	"fmt"
-	"os"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -40,18 +38,13 @@ func (v *driver) after(wait time.Duration, do func()) {
 func (v *driver) again(what string, mean time.Duration, do func(d draw)) {
 	for n, at := 0, time.Duration(0); ; n++ {
 		d := v.draw.of("again", what, n)
-		if at += d.of("gap").gap(mean); at > 100*year {
-			return
-		}
 		// All are put down at once, up to the end.
-		if at > v.length() {
+		if at += d.of("gap").gap(mean); at > v.length {
 			return
 		}
 		v.after(at, func() { do(d) })
 	}
 }
-
-func (v *driver) length() time.Duration { return time.Duration(*simYears * float64(year)) }
 
 // during makes a trouble that ends by itself.
 func (v *driver) during(key, what string, length time.Duration, begin, end func()) {
@@ -77,16 +70,16 @@ func (v *driver) during(key, what string, length time.Duration, begin, end func(
 const checkEvery = 4 * time.Hour
 
 // run simulates years, and then some calm days.
-func (s *sim) run(length time.Duration) {
+func (s *sim) run() {
 	v := &driver{sim: s}
 	v.plan()
 	var nodes sync.WaitGroup
 	for id := range s.places {
 		nodes.Go(func() { s.keep(id) })
 	}
-	v.drive(s.began.Add(length))
+	v.drive(s.began.Add(s.length))
 	s.trace("from here on all is calm")
-	for len(v.later) > 0 { // what goes on ends
+	for len(v.later) > 0 && !s.failed() { // what goes on ends
 		h := v.later[0]
 		v.later = v.later[1:]
 		h.do()
@@ -242,29 +235,4 @@ func (v *driver) change(what string, do func(domains []md.Domain) []md.Domain) {
 	v.troubles.brief("Domains", what, time.Now(), 2*time.Hour) // until all nodes were told
 	v.traceConfig(what, v.domains)
 	v.mu.Unlock()
-}
-
-// report prints what is wrong, and how to see it again.
-func (s *sim) report() {
-	s.tracing.Lock()
-	defer s.tracing.Unlock()
-	for _, text := range s.violated {
-		s.t.Error(text)
-	}
-	if len(s.violated) == 0 && !*simTrace {
-		return
-	}
-	if path := os.Getenv("SIM_TRACE"); path != "" {
-		if err := os.WriteFile(path, []byte(strings.Join(s.lines, "\n")+"\n"), 0o600); err != nil {
-			s.t.Error(err)
-		}
-		return
-	}
-	lines := s.lines
-	const most = 400
-	if len(lines) > most && !*simTrace {
-		lines = lines[len(lines)-most:]
-	}
-	s.t.Logf("what happened:\n%s", strings.Join(lines, "\n"))
-	s.t.Logf("to see it again: GOMAXPROCS=1 go test ./internal/e2e -run %s -sim.seeds=1 -sim.from=%s -sim.trace", s.t.Name(), strings.TrimPrefix(s.t.Name(), "TestSimulation/seed_"))
 }

@@ -3,10 +3,12 @@ package e2e_test
 import (
 	"context"
 	"crypto"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,7 +40,8 @@ type simNode struct {
 
 	chance  sync.Mutex // guards what follows
 	drawnAt time.Time
-	drawn   int // draws at that moment
+	drawn   int            // draws at that moment
+	sent    map[string]int // requests so far, by what tells them apart
 }
 
 func (n *simNode) String() string { return fmt.Sprintf("node %d.%d", n.id, n.life) }
@@ -47,10 +50,10 @@ func (n *simNode) String() string { return fmt.Sprintf("node %d.%d", n.id, n.lif
 func (s *sim) newNode(id, life int) *simNode {
 	n := &simNode{
 		s: s, id: id, life: life, draw: s.draw.of("node", id, life),
-		line: newLifeline(), update: make(chan struct{}, 1), born: time.Now(), domains: s.config(),
+		line: newLifeline(), update: make(chan struct{}, 1), born: time.Now(), domains: s.config(), sent: make(map[string]int),
 	}
 	logger := slog.New(slog.DiscardHandler)
-	if *simTrace {
+	if s.verbose {
 		logger = slog.New(slog.NewTextHandler(nodeLog{n}, nil))
 	}
 	n.m = &md.Manager{
@@ -93,6 +96,7 @@ func (s *sim) keep(id int) {
 		select {
 		case <-n.line.dead:
 			crashed = true
+			time.Sleep(time.Microsecond) // who else woke up goes first
 		case <-s.places[id].restart:
 		case <-s.ended:
 			ended = true
@@ -149,10 +153,11 @@ func (n *simNode) jitter() float64 {
 
 // storeFault is what goes wrong with an operation of the node's Store.
 func (n *simNode) storeFault(op storetest.Op) storetest.Fault {
+	d := n.draw.of("store", op.Kind, op.Key, op.Nth)
+	d.take(50*time.Microsecond, 2*time.Millisecond)
 	if n.line.cut.Load() {
 		return storetest.FaultBefore
 	}
-	d := n.draw.of("store", op.Kind, op.Key, op.Nth)
 	if n.burn() {
 		n.s.trace("%v crashes at %s %s", n, op.Kind, op.Key)
 		defer n.line.sever()
@@ -183,6 +188,7 @@ func (n *simNode) burn() bool { return n.fuse.Load() > 0 && n.fuse.Add(-1) == 0 
 
 // roundTrip is the way to the CAs.
 func (n *simNode) roundTrip(r *http.Request) (*http.Response, error) {
+	n.drawFor(r).take(time.Millisecond, 50*time.Millisecond)
 	if n.line.cut.Load() {
 		return nil, errors.New("the process is dead")
 	}
@@ -206,6 +212,23 @@ func (n *simNode) roundTrip(r *http.Request) (*http.Response, error) {
 		return nil, errors.New("the process is dead")
 	}
 	return res, err
+}
+
+// drawFor is chance for a request. It does not depend on which of two requests
+// is sent first: what asks for orders often begins at the same moment, when the
+// account is there.
+func (n *simNode) drawFor(r *http.Request) draw {
+	what := r.URL.RequestURI()
+	if strings.Contains(what, "/new-order") && r.GetBody != nil {
+		var jws struct{ Payload string }
+		if body, err := r.GetBody(); err == nil && json.NewDecoder(body).Decode(&jws) == nil {
+			what = jws.Payload
+		}
+	}
+	n.chance.Lock()
+	defer n.chance.Unlock()
+	n.sent[what]++
+	return n.draw.of("request", what, n.sent[what])
 }
 
 // notify is the Notifier of all nodes.

@@ -3,10 +3,13 @@ package e2e_test
 import (
 	"context"
 	"crypto/sha256"
+	"iter"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/manageddomains/md/acmeclient/acmetest"
 	"github.com/manageddomains/md/internal/record"
 	"github.com/manageddomains/md/store"
 )
@@ -19,11 +22,13 @@ type witness struct {
 
 	mu   sync.Mutex             // guards what follows, and is held over changes of Sets
 	sets map[string]*record.Set // by key, of domains/, staging/ and archive/
+	here []store.Item           // below domains/, ascending
 	seen map[[32]byte]bool      // by leaf: it has stood in one of them
+	kept map[string]bool        // URLs of orders that went to the archive with their key
 }
 
 func newWitness(s *sim) *witness {
-	return &witness{Memory: new(store.Memory), s: s, sets: make(map[string]*record.Set), seen: make(map[[32]byte]bool)}
+	return &witness{Memory: new(store.Memory), s: s, sets: make(map[string]*record.Set), seen: make(map[[32]byte]bool), kept: make(map[string]bool)}
 }
 
 func setKey(key string) bool {
@@ -50,12 +55,15 @@ func (w *witness) Put(ctx context.Context, key string, value []byte, old store.V
 	}
 	former := w.sets[key]
 	w.sets[key] = set
+	w.list(key, v)
 	for i := range set.Credentials {
 		if chain := set.Credentials[i].Chain; len(chain) > 0 {
 			w.seen[sha256.Sum256(chain[0])] = true
+		} else if strings.HasPrefix(key, "archive/") {
+			w.kept[set.Credentials[i].Order] = true
 		}
 	}
-	w.s.trace("store: %s becomes %s", key, describeSet(set))
+	w.s.trace("store: %s becomes %v", key, described{set})
 	if old == store.Any {
 		w.s.violate("%s was written at any version", key)
 	}
@@ -86,6 +94,41 @@ func (w *witness) Delete(ctx context.Context, key string, old store.Version) err
 		w.checkKept(key, former)
 	}
 	return nil
+}
+
+// List implements store.Store. The Sets in use, which each node lists every
+// hour, are ready to be listed.
+func (w *witness) List(ctx context.Context, prefix string) iter.Seq2[store.Item, error] {
+	if prefix != record.ActivePrefix {
+		return w.Memory.List(ctx, prefix)
+	}
+	return func(yield func(store.Item, error) bool) {
+		w.mu.Lock()
+		items := w.here
+		w.mu.Unlock()
+		for _, item := range items {
+			if !yield(item, nil) {
+				return
+			}
+		}
+		if ctx.Err() != nil {
+			yield(store.Item{}, context.Cause(ctx))
+		}
+	}
+}
+
+// list notes the version of a Set in use. w.mu is held.
+func (w *witness) list(key string, v store.Version) {
+	if !strings.HasPrefix(key, record.ActivePrefix) {
+		return
+	}
+	here := slices.Clone(w.here) // the former may be being listed
+	i, found := slices.BinarySearchFunc(here, key, func(item store.Item, key string) int { return strings.Compare(item.Key, key) })
+	if !found {
+		here = slices.Insert(here, i, store.Item{Key: key})
+	}
+	here[i].Version = v
+	w.here = here
 }
 
 // checkKept checks that every certificate of a Set that is not at key any more
@@ -134,17 +177,21 @@ func (w *witness) checkPruned(key string, former *record.Set) {
 	}
 }
 
-// sawLeaf reports whether a certificate has ever been in a Set in the Store.
-func (w *witness) sawLeaf(der []byte) bool {
+// saw reports whether a certificate has ever been in a Set in the Store, or
+// its order in the archive.
+func (w *witness) saw(c acmetest.Certificate) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.seen[sha256.Sum256(der)]
+	return w.seen[sha256.Sum256(c.DER)] || w.kept[c.Order]
 }
 
-func describeSet(set *record.Set) string {
+// described is a Set as text. Sets in the witness do not change.
+type described struct{ set *record.Set }
+
+func (d described) String() string {
 	var b strings.Builder
-	for i := range set.Credentials {
-		c := &set.Credentials[i]
+	for i := range d.set.Credentials {
+		c := &d.set.Credentials[i]
 		b.WriteString(c.KeyType)
 		if leaf, err := c.Leaf(); err == nil {
 			b.WriteString(" " + serial(leaf) + " until " + leaf.NotAfter.Format(time.DateTime) + "; ")

@@ -21,6 +21,9 @@ import (
 // sim is one seed's world.
 type sim struct {
 	t       *testing.T
+	seed    uint64
+	length  time.Duration
+	verbose bool // trace what the nodes log, too
 	draw    draw
 	began   time.Time
 	witness *witness
@@ -43,9 +46,7 @@ type sim struct {
 	troubles troubles
 	nodes    []*simNode // that are alive, by place; nil: none
 
-	tracing  sync.Mutex // guards what follows
-	lines    []string
-	violated []string
+	log traceLog
 }
 
 // place is where one node after the other lives.
@@ -78,25 +79,25 @@ type simCA struct {
 	refused map[string]bool
 }
 
-func newSim(t *testing.T, seed uint64) *sim {
+func newSim(t *testing.T, seed uint64, length time.Duration) *sim {
 	s := &sim{
-		t: t, draw: draw(seed).of("seed"), began: time.Now(),
+		t: t, seed: seed, length: length, verbose: *simTrace, draw: draw(seed).of("seed"), began: time.Now(),
 		ended: make(chan struct{}), calm: make(chan struct{}),
 		since: make(map[string]time.Time), troubles: make(troubles),
 	}
 	s.witness = newWitness(s)
 	s.checker = newChecker(s)
-	s.checkInterval = pick(s.draw.of("interval"), day, 2*day, 4*day)
+	s.checkInterval = pick(s.draw.of("interval"), day, 6*day, 6*day, 12*day)
 	s.storeFaults = pick(s.draw.of("store faults"), 0, 0.001, 0.005, 0.02)
-	s.hangs = *simHangs && s.draw.of("hangs").chance(0.5)
+	s.hangs = s.draw.of("hangs").chance(0.5)
 	for i := range 1 + s.draw.of("CAs").below(2) {
 		s.cas = append(s.cas, s.newCA(i))
 	}
-	for range pick(s.draw.of("nodes"), 1, 1, 1, 2, 2, 3, 5) {
+	for range pick(s.draw.of("nodes"), 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 3, 5) {
 		s.places = append(s.places, &place{restart: make(chan struct{}, 1)})
 	}
 	s.nodes = make([]*simNode, len(s.places))
-	for range pick(s.draw.of("domains"), 1, 2, 3, 4) {
+	for range pick(s.draw.of("domains"), 1, 1, 1, 2, 2, 3) {
 		s.domains = append(s.domains, s.newDomain())
 	}
 	s.declare(s.domains)
@@ -110,17 +111,14 @@ func (s *sim) newCA(i int) *simCA {
 	share := pick(d.of("faults"), 0, 0.003, 0.01, 0.03)
 	faults := acmetest.Everything(share)
 	faults.Huge = 0 // 64 MiB take their time
-	if !*simFar {
-		faults.RetryAfter = 0
-	}
 	ca.CA = &acmetest.CA{
 		Seed: uint64(d), BaseURL: fmt.Sprintf("https://ca%d.test", i),
 		Faults: faults, RenewalInfo: d.of("ARI").chance(0.6), AuthzReuse: d.of("reuse").share(),
 		RetryAfter: pick(d.of("retry"), 0, 0, 10*time.Second, 5*time.Minute, time.Hour),
 		Limits: acmetest.Limits{
-			Orders:       acmetest.Rate{Count: 60, Per: 3 * time.Hour},
-			Failures:     acmetest.Rate{Count: 5, Per: time.Hour},
-			Certificates: acmetest.Rate{Count: 5, Per: 7 * day},
+			Orders:       acmetest.Rate{Count: pick(d.of("orders"), 60, 60, 12, 4), Per: 3 * time.Hour},
+			Failures:     acmetest.Rate{Count: pick(d.of("failures"), 5, 5, 2, 1), Per: time.Hour},
+			Certificates: acmetest.Rate{Count: pick(d.of("certificates"), 5, 5, 4), Per: 7 * day},
 		},
 		Challenges: []string{"http-01", "tls-alpn-01"},
 		HTTP:       http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.validateHTTP(w, r) }),
@@ -171,14 +169,14 @@ func lifetime(name string) time.Duration {
 func (s *sim) newDomain() md.Domain {
 	d := s.draw.of("domain", s.count)
 	zone := pick(d.of("zone"), "month.test", "quarter.test", "quarter.test", "half.test", "year.test")
-	if s.count == 0 && d.of("short").chance(0.3) {
+	if s.count == 0 && d.of("short").chance(0.12) {
 		zone = "days.test"
 	}
 	domain := md.Domain{Name: fmt.Sprint("domain-", s.count)}
 	for range 1 + d.of("names").below(4) {
 		domain.Names = append(domain.Names, s.newName(zone))
 	}
-	if d.of("key types").chance(0.2) {
+	if d.of("key types").chance(0.05) {
 		domain.KeyTypes = []md.KeyType{md.P256, md.P384}
 	}
 	for _, ca := range s.cas {
@@ -192,6 +190,9 @@ func (s *sim) newDomain() md.Domain {
 	}
 	if d.of("challengers").chance(0.8) {
 		domain.Challengers = []md.Challenger{&md.HTTP01{}}
+	}
+	if d.of("ARI").chance(0.75) { // who asks, asks once a day
+		domain.ARI = md.Off
 	}
 	if d.of("window").chance(0.2) {
 		domain.RenewWindow = md.Window{Percent: 40}
@@ -302,37 +303,4 @@ func (s *sim) isCalm() bool {
 	default:
 		return false
 	}
-}
-
-// trace notes what happens.
-func (s *sim) trace(format string, args ...any) {
-	line := time.Now().UTC().Format("2006-01-02 15:04:05 ") + strings.TrimSpace(fmt.Sprintf(format, args...))
-	s.tracing.Lock()
-	defer s.tracing.Unlock()
-	if len(s.lines) > 100_000 {
-		s.lines = append([]string(nil), s.lines[50_000:]...)
-	}
-	s.lines = append(s.lines, line)
-}
-
-func (s *sim) traceConfig(what string, domains []md.Domain) {
-	for _, d := range domains {
-		what += fmt.Sprintf("; %s %v %v delay %v", d.Name, d.Names, d.KeyTypes, d.ActivationDelay)
-	}
-	s.trace("%s", what)
-}
-
-// violate notes that an invariant does not hold.
-func (s *sim) violate(format string, args ...any) {
-	text := fmt.Sprintf(format, args...)
-	s.trace("VIOLATION: %s", text)
-	s.tracing.Lock()
-	defer s.tracing.Unlock()
-	s.violated = append(s.violated, text)
-}
-
-func (s *sim) failed() bool {
-	s.tracing.Lock()
-	defer s.tracing.Unlock()
-	return len(s.violated) > 0
 }

@@ -56,7 +56,7 @@ func (s *stage) ask(c *command, do func(m *md.Manager, ctx context.Context, name
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
 	defer cancel()
-	return c.wantError(do(nodes[0].node.m, ctx, c.next()))
+	return c.wantError(do(nodes[0].node.m, ctx, c.need("a Domain")))
 }
 
 // wantError compares an error with the options error~TEXT of a command; with

@@ -1,9 +1,12 @@
 package e2e_test
 
 import (
+	"bytes"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strconv"
@@ -11,6 +14,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/manageddomains/md"
+	"github.com/manageddomains/md/acmeclient"
 	"github.com/manageddomains/md/acmeclient/acmetest"
 )
 
@@ -18,11 +23,13 @@ import (
 type authority struct {
 	*acmetest.CA
 	name  string
-	asked int // requests up to the last look
+	asked int               // requests up to the last look
+	known acmeclient.Limits // what nodes are told of its limits
 
 	mu       sync.Mutex // guards what follows
 	troubles []*hitch
 	refused  map[string]string // names and why
+	ponders  bool              // no order comes to its end
 }
 
 // hitch is a fault that meets the next so many requests of a kind.
@@ -31,6 +38,7 @@ type hitch struct {
 	about string // a name that the request must be about; empty: any
 	fault acmetest.Fault
 	left  int
+	kills []*member // processes that die with it
 }
 
 // faultWords are the faults of requests as scripts call them.
@@ -44,6 +52,13 @@ var faultWords = map[string]acmetest.Fault{
 	"429":        acmetest.Fault429,
 	"garbage":    acmetest.FaultGarbage,
 	"huge":       acmetest.FaultHuge,
+	"kills":      acmetest.FaultBefore, // and the nodes that run by then
+}
+
+// requestKinds are the kinds of requests, as acmetest.Op has them.
+var requestKinds = []string{
+	"directory", "newNonce", "newAccount", "newOrder", "account", "orders", "order", "authz", "challenge",
+	"finalize", "certificate", "revoke", "keyChange", "renewalInfo",
 }
 
 var retryForms = map[string]acmetest.RetryForm{
@@ -59,6 +74,9 @@ func (a *authority) fault(op acmetest.Op) acmetest.Fault {
 		isAbout := t.about == "" || slices.Contains(strings.Split(op.Object, ","), t.about)
 		if t.left > 0 && isAbout && (t.kind == "any" || t.kind == op.Kind) {
 			t.left--
+			for _, m := range t.kills {
+				m.link.sever()
+			}
 			return t.fault
 		}
 	}
@@ -90,9 +108,9 @@ func (a *authority) requests() int {
 // caCommand declares a CA ("ca one lifetime=90d"), changes it in the same
 // way, or lets something happen to it ("ca one down").
 func (s *stage) caCommand(c *command) error {
-	name := c.next()
+	name := c.need("a name for the CA")
 	if name == "" {
-		return errors.New("ca: which?")
+		return nil
 	}
 	a := s.cas[name]
 	if a == nil {
@@ -104,7 +122,7 @@ func (s *stage) caCommand(c *command) error {
 	verb := c.next()
 	do := caVerbs[verb]
 	if do == nil {
-		return fmt.Errorf("ca: unknown word %q", verb)
+		return fmt.Errorf("ca: %w %q", errUnknown, verb)
 	}
 	return do(s, a, c)
 }
@@ -121,6 +139,9 @@ func (s *stage) newCA(name string) *authority {
 	s.cas[name], s.caNames = a, append(s.caNames, name)
 	return a
 }
+
+// configured is the CA as it stands in a node's configuration.
+func (a *authority) configured() md.CA { return md.CA{URL: a.DirectoryURL(), Limits: a.known} }
 
 // set obeys the options of a CA, which may be given at any time: nobody
 // talks to it while a command is obeyed.
@@ -145,60 +166,73 @@ func (a *authority) set(c *command) error {
 	if c.has("ari") {
 		a.RenewalInfo = true
 	}
+	if c.has("known-limits") {
+		r := a.Limits.Certificates
+		a.known.Certificates = acmeclient.Rate{Count: r.Count, Per: r.Per}
+	}
 	return errors.Join(errs...)
 }
 
 var caVerbs = map[string]func(s *stage, a *authority, c *command) error{
-	"down": func(_ *stage, a *authority, _ *command) error { a.SetDown(true); return nil },
-	"up":   func(_ *stage, a *authority, _ *command) error { a.SetDown(false); return nil },
-	"fault": func(_ *stage, a *authority, c *command) error {
-		return a.addTrouble(c)
-	},
+	"down":   func(_ *stage, a *authority, _ *command) error { a.SetDown(true); return nil },
+	"up":     func(_ *stage, a *authority, _ *command) error { a.SetDown(false); return nil },
+	"fault":  func(s *stage, a *authority, c *command) error { return s.addTrouble(a, c) },
 	"unfair": func(_ *stage, a *authority, c *command) error { return a.unfair(c) },
 	"fair": func(_ *stage, a *authority, _ *command) error {
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		a.troubles, a.Faults, a.RetryAfter, a.RetryForm = nil, acmetest.Faults{}, 0, acmetest.RetrySeconds
+		a.ponders = false
+		return nil
+	},
+	"ponders": func(_ *stage, a *authority, _ *command) error {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.ponders = true
 		return nil
 	},
 	"refuses": func(_ *stage, a *authority, c *command) error {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		a.refused[c.next()] = c.next()
+		a.refused[c.need("a name")] = c.need("a reason")
 		return nil
 	},
 	"accepts": func(_ *stage, a *authority, c *command) error {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		delete(a.refused, c.next())
+		delete(a.refused, c.need("a name"))
 		return nil
 	},
 	"forgets-accounts": func(s *stage, a *authority, _ *command) error {
 		a.ForgetAccounts()
 		return nil
 	},
-	"changes-terms": func(_ *stage, a *authority, c *command) error { a.ChangeTerms(c.next()); return nil },
+	"changes-terms": func(_ *stage, a *authority, c *command) error { a.ChangeTerms(c.need("a URL")); return nil },
 	"revokes": func(s *stage, a *authority, c *command) error {
-		leaf := a.newest(c.next())
+		leaf := a.newest(c.need("a name"))
 		if leaf == nil {
 			return errors.New("the CA has issued no such certificate")
 		}
 		s.guard.excuse()
 		return a.Revoke(leaf.Leaf, 1)
 	},
-	"unpauses":     func(_ *stage, a *authority, c *command) error { a.Unpause("", c.next()); return nil },
+	"unpauses":     func(_ *stage, a *authority, c *command) error { a.Unpause("", c.need("a name")); return nil },
 	"renewal-info": func(s *stage, a *authority, c *command) error { return s.setRenewalInfo(a, c) },
 }
 
 // addTrouble: "ca one fault KIND FAULT [times=N] [about=NAME] [retry=5h] [form=date]".
-func (a *authority) addTrouble(c *command) error {
-	t := &hitch{kind: c.next(), about: c.option("about")}
-	word := c.next()
+func (s *stage) addTrouble(a *authority, c *command) error {
+	t := &hitch{kind: c.need("a kind of requests"), about: c.option("about")}
+	word := c.need("a fault")
 	fault, ok := faultWords[word]
-	if !ok {
-		return fmt.Errorf("unknown fault %q", word)
+	if !ok || !slices.Contains(requestKinds, t.kind) && t.kind != "any" {
+		return fmt.Errorf("ca: %w %q or %q", errUnknown, t.kind, word)
 	}
 	t.fault = fault
+	if word == "kills" {
+		t.kills = s.running()
+		s.guard.killed()
+	}
 	var err error
 	if t.left, err = c.times(); err != nil {
 		return err
@@ -209,7 +243,7 @@ func (a *authority) addTrouble(c *command) error {
 	}
 	if form := c.option("form"); form != "" {
 		if a.RetryForm, ok = retryForms[form]; !ok {
-			return fmt.Errorf("unknown form %q", form)
+			return fmt.Errorf("ca: %w %q", errUnknown, form)
 		}
 	}
 	a.mu.Lock()
@@ -221,22 +255,26 @@ func (a *authority) addTrouble(c *command) error {
 // unfair: "ca one unfair WORD…" lets what acmetest.Faults bounds happen each
 // time that it may.
 func (a *authority) unfair(c *command) error {
-	f := &a.Faults
-	shares := map[string]*float64{
+	shares := sharesOf(&a.Faults)
+	for word := c.need("what is unfair"); word != ""; word = c.next() {
+		share := shares[word]
+		if share == nil {
+			return fmt.Errorf("ca unfair: %w %q", errUnknown, word)
+		}
+		*share = 1
+	}
+	return nil
+}
+
+// sharesOf are what is unfair about a CA, as scripts call it.
+func sharesOf(f *acmetest.Faults) map[string]*float64 {
+	return map[string]*float64{
 		"slow-validation": &f.SlowValidation, "slow-finalize": &f.SlowFinalize, "late-finalize": &f.LateFinalize,
 		"instant-finalize": &f.InstantFinalize, "reuse-order": &f.ReuseOrder, "no-location": &f.NoLocation,
 		"odd-challenges": &f.OddChallenges, "odd-urls": &f.OddURLs, "odd-problems": &f.OddProblems,
 		"wrong-key": &f.WrongKey, "wrong-name": &f.WrongName, "missing-name": &f.MissingName,
 		"expired": &f.Expired, "not-yet-valid": &f.NotYetValid, "foreign": &f.Foreign, "extra": &f.Extra,
 	}
-	for word := c.next(); word != ""; word = c.next() {
-		share := shares[word]
-		if share == nil {
-			return fmt.Errorf("ca unfair: unknown word %q", word)
-		}
-		*share = 1
-	}
-	return nil
 }
 
 // newest is the last right certificate for a name, nil if there is none.
@@ -250,11 +288,47 @@ func (a *authority) newest(name string) *acmetest.Certificate {
 	return nil
 }
 
-// client reaches all CAs of the stage by their hosts.
+// transport is the way to the CA. While it ponders, its orders are shown as
+// processing although they are valid.
+func (a *authority) transport() http.RoundTripper {
+	next := a.Client().Transport
+	return roundTripper(func(r *http.Request) (*http.Response, error) {
+		resp, err := next.RoundTrip(r)
+		a.mu.Lock()
+		ponders := a.ponders
+		a.mu.Unlock()
+		if err != nil || !ponders {
+			return resp, err
+		}
+		return resp, hideEnd(resp)
+	})
+}
+
+// hideEnd makes the answer about a valid order one about an order that the CA
+// has not come to its end with (RFC 8555 §7.1.6).
+func hideEnd(resp *http.Response) error {
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	var order map[string]any
+	if json.Unmarshal(body, &order) == nil && order["status"] == "valid" && order["finalize"] != nil {
+		order["status"] = "processing"
+		delete(order, "certificate")
+		if body, err = json.Marshal(order); err != nil {
+			return err
+		}
+	}
+	resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	resp.Header.Set("Content-Length", strconv.Itoa(len(body)))
+	return nil
+}
+
+// caClient reaches all CAs of the stage by their hosts.
 func (s *stage) caClient() *http.Client {
 	transports := make(map[string]http.RoundTripper)
 	for name, a := range s.cas {
-		transports[name+".test"] = a.Client().Transport
+		transports[name+".test"] = a.transport()
 	}
 	return &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
 		next := transports[r.URL.Host]
@@ -276,7 +350,7 @@ func (s *stage) setRenewalInfo(a *authority, c *command) error {
 	info := acmetest.RenewalInfo{
 		Start: s.wall().Add(start), End: s.wall().Add(end), ExplanationURL: c.option("explanation"), RetryAfter: retry,
 	}
-	name := c.next()
+	name := c.need("a name, or all")
 	if name != "all" {
 		cert := a.newest(name)
 		if cert == nil {

@@ -3,7 +3,6 @@ package e2e_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -17,7 +16,7 @@ type zone struct {
 	mu      sync.Mutex // guards what follows
 	records map[string][]txt
 	delay   time.Duration // until a record can be seen everywhere
-	mood    string        // "works", "fails" or "panics"
+	mood    string        // empty, "fails" or "panics"
 }
 
 // txt is a TXT record and when it can be seen.
@@ -110,25 +109,22 @@ func (z *zone) count() int {
 // "dns fails" is a provider that refuses, "dns panics" one whose library has
 // a bug; "dns works" ends all of that.
 func (s *stage) dnsCommand(c *command) error {
-	verb := c.next()
-	var delay time.Duration
-	var err error
-	switch verb {
-	case "slow":
-		delay, err = parseSpan(c.next())
-	case "fails", "panics", "works":
-	default:
-		return fmt.Errorf("dns: unknown word %q", verb)
-	}
 	s.zone.mu.Lock()
 	defer s.zone.mu.Unlock()
-	s.zone.delay, s.zone.mood = delay, verb
-	return err
+	s.zone.delay, s.zone.mood = 0, ""
+	return obey(dnsWords, "dns", s, c)
+}
+
+var dnsWords = map[string]func(s *stage, c *command) error{
+	"slow":   func(s *stage, c *command) (err error) { s.zone.delay, err = c.needSpan(); return err },
+	"fails":  func(s *stage, _ *command) error { s.zone.mood = "fails"; return nil },
+	"panics": func(s *stage, _ *command) error { s.zone.mood = "panics"; return nil },
+	"works":  func(*stage, *command) error { return nil },
 }
 
 // broken reports whether the provider refuses everything.
 func (z *zone) broken() bool {
 	z.mu.Lock()
 	defer z.mu.Unlock()
-	return z.mood == "fails" || z.mood == "panics"
+	return z.mood != ""
 }

@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/manageddomains/md"
+	"github.com/manageddomains/md/status"
 )
 
 // news is all that the Notifiers of all nodes were told.
@@ -65,23 +67,26 @@ func (m *messenger) Notify(ctx context.Context, e md.Event) error {
 // notifierCommand: "notifier fails renewed" is how the Notifiers of all nodes
 // take an event from then on; "notifier works" ends it.
 func (s *stage) notifierCommand(c *command) error {
-	mood := c.oneOf("fails", "vetoes", "hangs", "ignores-the-end", "panics", "works")
 	s.news.mu.Lock()
 	defer s.news.mu.Unlock()
-	if mood == "" {
-		return fmt.Errorf("notifier: unknown words %q", c.words)
+	mood, kind := c.need("a word that says how"), cmp.Or(c.next(), "any")
+	if !slices.Contains(notifierWords, mood) || kind != "any" && !slices.Contains(eventKinds, kind) {
+		return fmt.Errorf("notifier: %w %q or %q", errUnknown, mood, kind)
 	}
 	if mood == "works" || s.news.moods == nil {
 		s.news.moods = make(map[string]string)
 	}
 	if mood != "works" {
-		kind := c.next()
-		if kind == "" {
-			kind = "any"
-		}
 		s.news.moods[kind] = mood
 	}
 	return nil
+}
+
+var notifierWords = []string{"fails", "vetoes", "hangs", "ignores-the-end", "panics", "works"}
+
+var eventKinds = []string{
+	string(status.Renewing), string(status.ChallengeSetup), string(status.Renewed),
+	string(status.Installed), string(status.Expiring), string(status.Errored),
 }
 
 // text tells the events as a diary.
@@ -105,6 +110,12 @@ func (n *news) text(began time.Time) string {
 func (s *stage) expectEvents(c *command) error {
 	of := c.option("of")
 	want := c.words
+	switch {
+	case len(want)+len(c.options) == 0:
+		c.need("an event, or none")
+	case len(want) > 0 && len(c.options) > 0:
+		return errors.New("expect events: name them in order, or count them, not both")
+	}
 	c.words = nil
 	s.news.mu.Lock()
 	defer s.news.mu.Unlock()
@@ -116,6 +127,9 @@ func (s *stage) expectEvents(c *command) error {
 	}
 	if len(c.options) > 0 {
 		for _, o := range c.options {
+			if !slices.Contains(eventKinds, o.name) {
+				return fmt.Errorf("expect events: %w %q", errUnknown, o.name)
+			}
 			count := 0
 			for _, kind := range got {
 				if kind == o.name {

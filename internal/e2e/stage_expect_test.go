@@ -15,24 +15,17 @@ import (
 
 // expectCommand looks at one thing and compares it with what the script says.
 func (s *stage) expectCommand(c *command) error {
-	what := c.next()
-	switch what {
-	case "served":
-		return s.expectServed(c)
-	case "status":
-		return s.expectStatus(c)
-	case "events":
-		return s.expectEvents(c)
-	case "ca":
-		return s.expectCA(c)
-	case "store":
-		return s.expectStore(c)
-	case "log":
-		return s.expectLog(c)
-	case "ready":
-		return s.expectReady(c)
-	}
-	return fmt.Errorf("expect: unknown word %q", what)
+	return obey(expectWords, "expect", s, c)
+}
+
+var expectWords = map[string]func(s *stage, c *command) error{
+	"served": (*stage).expectServed,
+	"status": (*stage).expectStatus,
+	"events": (*stage).expectEvents,
+	"ca":     (*stage).expectCA,
+	"store":  (*stage).expectStore,
+	"log":    (*stage).expectLog,
+	"ready":  (*stage).expectReady,
 }
 
 // chosen takes the option on=NAME: that node, or all that run.
@@ -113,7 +106,7 @@ func (s *stage) state(seen sight, err error) string {
 // that the script saw for the name before; label=X remembers one, and is=X
 // compares with what was remembered.
 func (s *stage) expectServed(c *command) error {
-	name := c.next()
+	name := c.need("a name")
 	want := c.oneOf("valid", "fallback", "expired", "none")
 	change := c.oneOf("new", "same")
 	by, key := c.option("by"), c.option("key")
@@ -176,8 +169,7 @@ func (s *stage) expectStatus(c *command) error {
 	if err != nil {
 		return err
 	}
-	name := c.next()
-	state := status.State(c.next())
+	name, state := c.need("a Domain"), status.State(c.need("a state"))
 	options := c.options
 	c.options = nil
 	for _, m := range nodes {
@@ -235,7 +227,7 @@ func (s *stage) checkStatus(r *status.Domain, o option) error {
 			text += l.What + ": " + l.Detail + "\n"
 		}
 	default:
-		return fmt.Errorf("expect status: unknown word %q", o.name)
+		return fmt.Errorf("expect status: %w %q", errUnknown, o.name)
 	}
 	if o.op != "~" || !strings.Contains(text, o.value) {
 		return fmt.Errorf("got %s %q, want %s%s%q", o.name, text, o.name, o.op, o.value)
@@ -248,16 +240,23 @@ func (s *stage) checkStatus(r *status.Domain, o option) error {
 // has seen since it exists; quiet: since the last look it was asked for nothing
 // but renewal information.
 func (s *stage) expectCA(c *command) error {
-	a := s.cas[c.next()]
+	a := s.cas[c.need("a CA")]
 	if a == nil {
 		return errors.New("there is no such ca")
+	}
+	if len(c.words)+len(c.options) == 0 {
+		c.need("what to count, or quiet")
 	}
 	requests := a.requests()
 	if c.has("quiet") && requests != a.asked {
 		return fmt.Errorf("ca %s was asked %d times since the last look", a.name, requests-a.asked)
 	}
 	for _, o := range c.options {
-		if err := o.holds(a.count(o.name)); err != nil {
+		got, err := a.count(o.name)
+		if err != nil {
+			return err
+		}
+		if err := o.holds(got); err != nil {
 			return err
 		}
 	}
@@ -266,43 +265,76 @@ func (s *stage) expectCA(c *command) error {
 	return nil
 }
 
-// count is how many of something a CA has seen; a word of no other meaning is
+// count is how many of something a CA has seen; what has no other meaning is
 // a kind of requests.
-func (a *authority) count(what string) int {
-	switch what {
-	case "accounts":
-		return len(a.Accounts())
-	case "orders":
-		return len(a.Orders())
-	case "finalized":
-		return len(slices.DeleteFunc(a.Orders(), func(o acmetest.Order) bool { return o.Finalized.IsZero() }))
-	case "certificates":
-		return len(slices.DeleteFunc(a.Certificates(), func(c acmetest.Certificate) bool { return c.Wrong != acmetest.NotWrong }))
-	case "wrong":
-		return len(slices.DeleteFunc(a.Certificates(), func(c acmetest.Certificate) bool { return c.Wrong == acmetest.NotWrong }))
-	case "revoked":
-		return len(slices.DeleteFunc(a.Certificates(), func(c acmetest.Certificate) bool { return c.Revoked.IsZero() }))
-	case "replacing":
-		return len(slices.DeleteFunc(a.Orders(), func(o acmetest.Order) bool { return o.Replaces == "" }))
-	case "validations":
-		return len(a.Validations())
-	case "failed":
-		return len(slices.DeleteFunc(a.Validations(), func(v acmetest.Validation) bool { return v.Problem == "" }))
-	case "refused":
-		return len(a.Refused())
-	case "http-01", "tls-alpn-01", "dns-01":
-		return len(slices.DeleteFunc(a.Validations(), func(v acmetest.Validation) bool { return v.Problem != "" || v.Type != what }))
+func (a *authority) count(what string) (int, error) {
+	count := counts[what]
+	switch {
+	case count != nil:
+		return count(a), nil
+	case slices.Contains(requestKinds, what):
+		return a.Requests()[what], nil
 	}
-	return a.Requests()[what]
+	return 0, fmt.Errorf("expect ca: %w %q", errUnknown, what)
+}
+
+// counts are what a CA has seen, beside its requests.
+var counts = map[string]func(a *authority) int{
+	"accounts": func(a *authority) int { return len(a.Accounts()) },
+	"orders":   func(a *authority) int { return len(a.Orders()) },
+	"finalized": func(a *authority) int {
+		return countIf(a.Orders(), func(o acmetest.Order) bool { return !o.Finalized.IsZero() })
+	},
+	"replacing": func(a *authority) int {
+		return countIf(a.Orders(), func(o acmetest.Order) bool { return o.Replaces != "" })
+	},
+	"certificates": func(a *authority) int {
+		return countIf(a.Certificates(), func(c acmetest.Certificate) bool { return c.Wrong == acmetest.NotWrong })
+	},
+	"wrong": func(a *authority) int {
+		return countIf(a.Certificates(), func(c acmetest.Certificate) bool { return c.Wrong != acmetest.NotWrong })
+	},
+	"revoked": func(a *authority) int {
+		return countIf(a.Certificates(), func(c acmetest.Certificate) bool { return !c.Revoked.IsZero() })
+	},
+	"validations": func(a *authority) int { return len(a.Validations()) },
+	"failed": func(a *authority) int {
+		return countIf(a.Validations(), func(v acmetest.Validation) bool { return v.Problem != "" })
+	},
+	"http-01":     func(a *authority) int { return a.validatedBy("http-01") },
+	"tls-alpn-01": func(a *authority) int { return a.validatedBy("tls-alpn-01") },
+	"dns-01":      func(a *authority) int { return a.validatedBy("dns-01") },
+	"refused":     func(a *authority) int { return len(a.Refused()) },
+}
+
+// validatedBy is how many validations of a type have succeeded.
+func (a *authority) validatedBy(typ string) int {
+	return countIf(a.Validations(), func(v acmetest.Validation) bool { return v.Problem == "" && v.Type == typ })
+}
+
+func countIf[T any](all []T, is func(T) bool) int {
+	n := 0
+	for _, one := range all {
+		if is(one) {
+			n++
+		}
+	}
+	return n
 }
 
 // expectStore: "expect store archive=1 staging=0" counts the keys below
 // archive/ and staging/; "dns=0" the TXT records.
 func (s *stage) expectStore(c *command) error {
+	if len(c.options) == 0 {
+		c.need("what to count")
+	}
 	for _, o := range c.options {
 		count := s.zone.count()
 		if o.name != "dns" {
 			count = len(s.world.keys(o.name + "/"))
+		}
+		if !slices.Contains(storePrefixes, o.name) {
+			return fmt.Errorf("expect store: %w %q", errUnknown, o.name)
 		}
 		if err := o.holds(count); err != nil {
 			return err
@@ -312,9 +344,13 @@ func (s *stage) expectStore(c *command) error {
 	return nil
 }
 
+var storePrefixes = []string{
+	"accounts", "archive", "challenges", "dns", "domains", "jobs", "leases", "limits", "staging",
+}
+
 // expectLog: "expect log TEXT" is something that nodes have logged.
 func (s *stage) expectLog(c *command) error {
-	if text := c.next(); !s.logged(text) {
+	if text := c.need("a text"); !s.logged(text) {
 		return fmt.Errorf("the log does not say %q", text)
 	}
 	return nil

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -141,10 +140,7 @@ func (s *stage) nodeCommand(c *command) error {
 		m.AcceptTerms, m.CheckInterval, m.RetryFailover = terms, check, failover
 		return nil
 	}
-	if len(c.words) == 0 {
-		return errors.New("node: which?")
-	}
-	for name := c.next(); name != ""; name = c.next() {
+	for name := c.need("a name for the node"); name != ""; name = c.next() {
 		m, err := s.member(name)
 		if err != nil {
 			m = &member{name: name}
@@ -168,7 +164,7 @@ func (s *stage) boot(m *member) error {
 	}
 	l := &link{lifeline: newLifeline()}
 	manager := s.manager(slices.Clone(s.domains)...)
-	manager.Default.CAs = []md.CA{{URL: s.cas[s.caNames[0]].DirectoryURL()}}
+	manager.Default.CAs = []md.CA{s.cas[s.caNames[0]].configured()}
 	manager.Store = &storetest.Faulty{Store: s.store, Fault: func(op storetest.Op) storetest.Fault {
 		l.pace()
 		if !l.pass() {
@@ -207,19 +203,9 @@ func (s *stage) halt(m *member) error {
 	return nil
 }
 
-// unlist takes a node from the load balancer.
-func (s *stage) unlist(n *node) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.nodes = slices.DeleteFunc(s.nodes, func(other *node) bool { return other == n })
-}
-
 // each calls do for the running nodes that are named.
 func (s *stage) each(c *command, do func(m *member) error) error {
-	if len(c.words) == 0 {
-		return errors.New("which node?")
-	}
-	for name := c.next(); name != ""; name = c.next() {
+	for name := c.need("a node"); name != ""; name = c.next() {
 		m, err := s.member(name)
 		if err != nil {
 			return err
@@ -282,88 +268,6 @@ func (s *stage) thawCommand(c *command) error {
 		s.nodes = append(s.nodes, m.node)
 		return nil
 	})
-}
-
-// domainCommand writes a Domain into the configuration, or changes the one
-// of that Name there: "domain NAME… [name=ID] [cas=one,two] [keys=P-256]
-// [window=33%] [warn=10%] [delay=2d] [ari=off] [hold] [challenges=dns-01]". Nodes read it when they start, or reload.
-func (s *stage) domainCommand(c *command) error {
-	d := md.Domain{Name: c.option("name")}
-	for _, list := range []struct {
-		option string
-		add    func(word string) error
-	}{
-		{"cas", func(w string) error {
-			a := s.cas[w]
-			if a == nil {
-				return fmt.Errorf("there is no ca %q", w)
-			}
-			d.CAs = append(d.CAs, md.CA{URL: a.DirectoryURL()})
-			return nil
-		}},
-		{"keys", func(w string) error { d.KeyTypes = append(d.KeyTypes, md.KeyType(w)); return nil }},
-		{"contacts", func(w string) error { d.Contacts = append(d.Contacts, w); return nil }},
-		{"challenges", func(w string) error { return s.addChallenger(&d, w) }},
-		{"warn", func(w string) error { return d.WarnWindow.UnmarshalText([]byte(w)) }},
-		{"ari", func(w string) error { d.ARI = switches[w]; return nil }},
-		{"window", func(w string) error { return d.RenewWindow.UnmarshalText([]byte(w)) }},
-	} {
-		for _, word := range strings.FieldsFunc(c.option(list.option), func(r rune) bool { return r == ',' }) {
-			if err := list.add(word); err != nil {
-				return err
-			}
-		}
-	}
-	var err error
-	if d.ActivationDelay, err = c.span("delay"); err != nil {
-		return err
-	}
-	if c.has("hold") {
-		d.HoldActivation = md.On
-	}
-	d.Names, c.words = c.words, nil
-	s.forgetDomain(identity(d))
-	s.domains = append(s.domains, d)
-	return nil
-}
-
-var switches = map[string]md.Switch{"on": md.On, "off": md.Off}
-
-func (s *stage) addChallenger(d *md.Domain, typ string) error {
-	switch typ {
-	case "http-01":
-		d.Challengers = append(d.Challengers, &md.HTTP01{})
-	case "tls-alpn-01":
-		d.Challengers = append(d.Challengers, &md.TLSALPN01{})
-	case "dns-01":
-		d.Challengers = append(d.Challengers, &s.zone)
-	default:
-		return fmt.Errorf("unknown challenge type %q", typ)
-	}
-	return nil
-}
-
-// identity is the Name of a Domain.
-func identity(d md.Domain) string {
-	if d.Name != "" || len(d.Names) == 0 {
-		return d.Name
-	}
-	return d.Names[0]
-}
-
-func (s *stage) forgetDomain(name string) {
-	s.domains = slices.DeleteFunc(s.domains, func(d md.Domain) bool { return identity(d) == name })
-}
-
-// removeCommand takes Domains out of the configuration.
-func (s *stage) removeCommand(c *command) error {
-	for name := c.next(); name != ""; name = c.next() {
-		before := len(s.domains)
-		if s.forgetDomain(name); len(s.domains) == before {
-			return fmt.Errorf("there is no domain %q", name)
-		}
-	}
-	return nil
 }
 
 // reloadCommand has nodes read the configuration again; all that run, if none

@@ -1,9 +1,12 @@
 package e2e_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -79,41 +82,40 @@ func (d *disk) works() bool {
 
 // storeCommand lets something happen to the Store: "store full", "store down",
 // "store slow 2s" and "store fault put lost times=1", each with an optional
-// prefix of keys; "store works" ends all of that. "store put KEY VALUE" writes
-// a section of the scenario, "store wipe PREFIX" removes all below it.
+// prefix of keys; "store works" ends all of that.
 func (s *stage) storeCommand(c *command) error {
-	const many = 1 << 30
-	verb := c.next()
-	switch verb {
-	case "full":
-		s.disk.add(diskTrouble{kind: "put", prefix: c.next(), fault: storetest.FaultBefore, left: many})
-	case "down":
-		s.disk.add(diskTrouble{kind: "any", prefix: c.next(), fault: storetest.FaultBefore, left: many})
-	case "slow":
-		delay, err := parseSpan(c.next())
-		s.disk.add(diskTrouble{kind: "any", prefix: c.next(), delay: delay, left: many})
+	return obey(storeWords, "store", s, c)
+}
+
+var storeWords = map[string]func(s *stage, c *command) error{
+	"full": func(s *stage, c *command) error {
+		s.disk.add(diskTrouble{kind: "put", prefix: c.next(), fault: storetest.FaultBefore, left: math.MaxInt})
+		return nil
+	},
+	"down": func(s *stage, c *command) error {
+		s.disk.add(diskTrouble{kind: "any", prefix: c.next(), fault: storetest.FaultBefore, left: math.MaxInt})
+		return nil
+	},
+	"slow": func(s *stage, c *command) error {
+		delay, err := c.needSpan()
+		s.disk.add(diskTrouble{kind: "any", prefix: c.next(), delay: delay, left: math.MaxInt})
 		return err
-	case "fault":
-		return s.addDiskTrouble(c)
-	case "works":
-		s.disk.repair()
-	case "put":
-		return s.overwrite(c.next(), c.next())
-	case "wipe":
-		return s.wipe(c.next())
-	default:
-		return fmt.Errorf("store: unknown word %q", verb)
-	}
-	return nil
+	},
+	"fault":   (*stage).addDiskTrouble,
+	"works":   func(s *stage, _ *command) error { s.disk.repair(); return nil },
+	"put":     (*stage).overwrite,
+	"wipe":    (*stage).wipe,
+	"save":    (*stage).saveBackup,
+	"restore": (*stage).restoreBackup,
 }
 
 // addDiskTrouble: "store fault KIND FAULT [PREFIX] [times=N]".
 func (s *stage) addDiskTrouble(c *command) error {
-	t := diskTrouble{kind: c.next()}
-	word := c.next()
+	t := diskTrouble{kind: c.need("a kind of operations")}
+	word := c.need("a fault")
 	fault, ok := diskFaults[word]
-	if !ok {
-		return fmt.Errorf("store: unknown fault %q", word)
+	if !ok || !slices.Contains([]string{"any", "get", "put", "delete", "list"}, t.kind) {
+		return fmt.Errorf("store: %w %q or %q", errUnknown, t.kind, word)
 	}
 	var err error
 	t.fault, t.prefix = fault, c.next()
@@ -122,9 +124,10 @@ func (s *stage) addDiskTrouble(c *command) error {
 	return err
 }
 
-// overwrite puts a section of the scenario into the Store, at a key or at the
-// one key below a prefix that ends in "/".
-func (s *stage) overwrite(key, section string) error {
+// overwrite: "store put KEY SECTION" puts a section of the scenario into the
+// Store, at a key or at the one key below a prefix that ends in "/".
+func (s *stage) overwrite(c *command) error {
+	key, section := c.need("a key"), c.need("a section")
 	value, ok := s.script.values[section]
 	if !ok {
 		return fmt.Errorf("the scenario has no section %q", section)
@@ -141,14 +144,45 @@ func (s *stage) overwrite(key, section string) error {
 	return err
 }
 
-func (s *stage) wipe(prefix string) error {
-	if prefix == "" {
-		prefix = "/"
-	}
+// wipe: "store wipe [PREFIX]" removes all below a prefix, or everything.
+func (s *stage) wipe(c *command) error {
+	prefix := cmp.Or(c.next(), "/")
 	var errs []error
 	for _, key := range s.world.keys(strings.TrimPrefix(prefix, "/")) {
 		s.guard.destroyed(key)
 		errs = append(errs, s.store.Delete(context.Background(), key, store.Any))
+	}
+	return errors.Join(errs...)
+}
+
+// saveBackup: "store save" makes a backup of all that the Store has.
+func (s *stage) saveBackup(*command) error {
+	s.backup = make(map[string][]byte)
+	for _, key := range s.world.keys("") {
+		value, _, err := s.store.Get(context.Background(), key)
+		if err != nil {
+			return err
+		}
+		s.backup[key] = value
+	}
+	return nil
+}
+
+// restoreBackup: "store restore" is an operator who puts the backup back:
+// what has come since is gone.
+func (s *stage) restoreBackup(*command) error {
+	if s.backup == nil {
+		return errors.New("store restore: there is no backup; save one first")
+	}
+	s.guard.excuse()
+	ctx := context.Background()
+	var errs []error
+	for _, key := range s.world.keys("") {
+		errs = append(errs, s.store.Delete(ctx, key, store.Any))
+	}
+	for key, value := range s.backup {
+		_, err := s.store.Put(ctx, key, value, store.Any)
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }

@@ -1,10 +1,12 @@
 package e2e_test
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -31,6 +33,7 @@ type stage struct {
 	news    news
 	skew    atomic.Int64 // what all wall clocks are ahead of the bubble's time
 	seen    map[string]string
+	backup  map[string][]byte // of the Store, nil if there is none
 	guard   guard
 	keys    *keyring
 }
@@ -76,14 +79,15 @@ func (s *stage) play(text string) error {
 		return err
 	}
 	verb := c.next()
-	obey := verbs[verb]
-	if obey == nil {
-		return fmt.Errorf("unknown command %q", verb)
+	do := verbs[verb]
+	if do == nil {
+		return fmt.Errorf("%w %q for a command", errUnknown, verb)
 	}
-	if err := obey(s, c); err != nil {
-		return err
+	err = do(s, c)
+	if c.lacks != "" {
+		return fmt.Errorf("%s: it lacks %s", verb, c.lacks)
 	}
-	if err := c.leftover(); err != nil {
+	if err := cmp.Or(err, c.leftover()); err != nil {
 		return err
 	}
 	synctest.Wait()
@@ -119,12 +123,12 @@ func (s *stage) clockCommand(c *command) error {
 		if err != nil {
 			return err
 		}
-		d, err := parseSpan(c.next())
+		d, err := c.needSpan()
 		m.skew.Add(int64(d))
 		s.guard.clockWasWrong = true
 		return err
 	}
-	d, err := parseSpan(c.next())
+	d, err := c.needSpan()
 	s.skew.Add(int64(d))
 	return err
 }
@@ -135,7 +139,7 @@ func (s *stage) clockCommand(c *command) error {
 func (s *stage) waitCommand(c *command) error {
 	const steps = 20
 	if !c.has("until") {
-		d, err := parseSpan(c.next())
+		d, err := c.needSpan()
 		if err != nil {
 			return err
 		}
@@ -158,11 +162,11 @@ func (s *stage) waitCommand(c *command) error {
 func (s *stage) waitUntil(c *command, within time.Duration) error {
 	end := time.Now().Add(within)
 	for step := 10 * time.Millisecond; ; step = min(step*5/4, within/40) {
-		once := &command{words: append([]string(nil), c.words...), options: append([]option(nil), c.options...)}
+		once := &command{words: slices.Clone(c.words), options: slices.Clone(c.options)}
 		err := s.expectCommand(once)
-		if err == nil {
-			c.words, c.options = once.words, once.options
-			return nil
+		if err == nil || once.lacks != "" || errors.Is(err, errUnknown) {
+			*c = *once
+			return err
 		}
 		left := time.Until(end)
 		if left <= 0 {
@@ -186,15 +190,22 @@ func (s *stage) settled() error {
 func (s *stage) networkCommand(c *command) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch what := c.next(); what {
-	case "blocks":
-		s.firewall = c.next()
-	case "works":
-		s.firewall = ""
-	default:
-		return fmt.Errorf("network: unknown word %q", what)
+	return obey(networkWords, "network", s, c)
+}
+
+var networkWords = map[string]func(s *stage, c *command) error{
+	"blocks": func(s *stage, c *command) error { s.firewall = c.need("a port"); return nil },
+	"works":  func(s *stage, _ *command) error { s.firewall = ""; return nil },
+}
+
+// obey does what the next word of a command says.
+func obey(words map[string]func(s *stage, c *command) error, verb string, s *stage, c *command) error {
+	word := c.need("a word that says what happens")
+	do := words[word]
+	if do == nil {
+		return fmt.Errorf("%s: %w %q", verb, errUnknown, word)
 	}
-	return nil
+	return do(s, c)
 }
 
 // keyring makes keys. RSA keys take long, so that a few are made once and

@@ -10,9 +10,11 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/manageddomains/md"
@@ -20,6 +22,14 @@ import (
 	"github.com/manageddomains/md/status"
 	"github.com/manageddomains/md/store"
 )
+
+const day = 24 * time.Hour
+
+// bubble runs a test of a world in a synctest bubble.
+func bubble(t *testing.T, f func(t *testing.T, w *world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) { f(t, newWorld(t)) })
+}
 
 // world is a CA, a Store and the network between them and the nodes, all in
 // one synctest bubble.
@@ -40,6 +50,7 @@ func newWorld(t *testing.T) *world {
 	w.ca.Dial = w.dial
 	w.second.Dial, w.second.BaseURL = w.dial, secondURL
 	t.Cleanup(func() {
+		w.stopAll()
 		w.ca.Close()
 		w.second.Close()
 		if t.Failed() {
@@ -106,7 +117,7 @@ type node struct {
 	m             *md.Manager
 	plain, secure *pipeListener
 	stop          context.CancelFunc
-	done          chan error
+	done          chan error // has what Serve returned, and is closed then
 }
 
 // manager returns a Manager for domains at the world's CA, not started.
@@ -133,25 +144,40 @@ func (w *world) startIn(ctx context.Context, m *md.Manager) *node {
 	w.nodes = append(w.nodes, n)
 	w.mu.Unlock()
 	app := http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) { io.WriteString(out, "hello from "+r.Host) })
-	go func() { n.done <- m.Serve(ctx, app, n.plain, n.secure) }()
+	go func() {
+		defer close(n.done)
+		n.done <- m.Serve(ctx, app, n.plain, n.secure)
+	}()
 	return n
 }
 
 // stopped stops the node, and checks that it does so without an error.
 func (n *node) stopped() {
 	n.w.t.Helper()
-	n.w.mu.Lock()
-	for i, other := range n.w.nodes {
-		if other == n {
-			n.w.nodes = append(n.w.nodes[:i:i], n.w.nodes[i+1:]...)
-			break
-		}
-	}
-	n.w.mu.Unlock()
+	n.w.unlist(n)
 	n.stop()
 	if err := <-n.done; err != nil {
 		n.w.t.Errorf("Serve returned %v after its context ended, want nil", err)
 	}
+}
+
+// stopAll stops the nodes that a test has left running because it failed:
+// what goes on in a bubble that is over would end all tests.
+func (w *world) stopAll() {
+	w.mu.Lock()
+	left := slices.Clone(w.nodes)
+	w.mu.Unlock()
+	for _, n := range left {
+		n.stop()
+		<-n.done
+	}
+}
+
+// unlist takes a node from the load balancer.
+func (w *world) unlist(n *node) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.nodes = slices.DeleteFunc(w.nodes, func(other *node) bool { return other == n })
 }
 
 // ready waits until all Domains of the node have certificates.
@@ -177,6 +203,30 @@ func (w *world) serial(name string) (string, error) {
 		return "", err
 	}
 	return fmt.Sprintf("%X", client.ConnectionState().PeerCertificates[0].SerialNumber), nil
+}
+
+// served returns the serial number that clients see for name, and fails if
+// they are not served a certificate that they trust.
+func (w *world) served(name string) string {
+	w.t.Helper()
+	serial, err := w.serial(name)
+	if err != nil {
+		w.t.Fatalf("handshake for %s: %v", name, err)
+	}
+	return serial
+}
+
+// keys returns the keys below prefix in the Store.
+func (w *world) keys(prefix string) []string {
+	w.t.Helper()
+	var keys []string
+	for item, err := range w.store.List(context.Background(), prefix) {
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		keys = append(keys, item.Key)
+	}
+	return keys
 }
 
 // report returns the status of a Domain.

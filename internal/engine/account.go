@@ -5,7 +5,6 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
-	"io/fs"
 	"strings"
 
 	"github.com/manageddomains/md/acmeclient"
@@ -94,21 +93,14 @@ func (e *Engine) storedAccount(ctx context.Context, ca string) (a *record.Accoun
 	const tries = 3 // another process may write its own key first
 	for range tries {
 		a, v, err = e.records.Account(ctx, ca, record.DefaultAccount)
-		old := store.None
-		var broken *record.BrokenError
-		switch {
-		case err == nil:
-			return a, v, false, nil
-		case errors.As(err, &broken):
-			e.log.Error("the account is broken; a copy is kept in the archive and another is registered", "error", err)
-			if err := e.records.SetAsideAccount(ctx, ca, broken); err != nil {
-				return nil, store.None, false, err
-			}
-			old = broken.Version
-		case !errors.Is(err, fs.ErrNotExist):
-			return nil, store.None, false, err
+		v, err = orAside(v, err, func(b *record.BrokenError) error {
+			e.log.Error("the account is broken; a copy is kept in the archive and another is registered", "error", b)
+			return e.records.SetAsideAccount(ctx, ca, b)
+		})
+		if a != nil || err != nil {
+			return a, v, false, err
 		}
-		if a, v, err = e.createAccount(ctx, ca, old); !errors.Is(err, store.ErrConflict) {
+		if a, v, err = e.createAccount(ctx, ca, v); !errors.Is(err, store.ErrConflict) {
 			return a, v, err == nil, err
 		}
 	}

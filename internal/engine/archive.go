@@ -59,6 +59,6 @@ func (a *attempt) restore(ctx context.Context) error {
 	}
 	a.log.Info("former certificates are restored", "id", a.task.restore)
 	a.job.Tell(a.e.now(), "restored", a.task.restore)
-	a.satisfied = true
+	a.upToDate = true
 	return nil
 }

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"time"
 
@@ -19,24 +18,18 @@ func (a *attempt) askRenewalInfo(ctx context.Context) {
 	now := a.e.now()
 	infos := make(map[string]record.RenewalInfo)
 	if a.active != nil && a.def.ARI {
-		for i := range a.active.Credentials {
-			c := &a.active.Credentials[i]
-			leaf, err := c.Leaf()
-			if err != nil {
+		for _, c := range a.inUse() {
+			if c.id == "" {
 				continue
 			}
-			id, err := acmeclient.CertID(leaf)
-			if err != nil {
-				continue // a certificate without key identifier has no ID
-			}
-			info := a.job.ARI[id]
+			info := a.job.ARI[c.id]
 			// RFC 9773 §4.3: not after the certificate has expired.
 			// A moment further away than any answer's was written by a wrong clock.
 			due := !now.Before(info.Ask) || info.Ask.After(now.Add(policy.MaxRetryDelay))
-			if due && now.Before(leaf.NotAfter) {
-				info = a.renewalInfo(ctx, c, leaf, id, info, now)
+			if due && now.Before(c.NotAfter) {
+				info = a.renewalInfo(ctx, c, info, now)
 			}
-			infos[id] = info
+			infos[c.id] = info
 		}
 	}
 	if len(infos) == 0 {
@@ -45,14 +38,14 @@ func (a *attempt) askRenewalInfo(ctx context.Context) {
 	a.job.ARI = infos
 }
 
-func (a *attempt) renewalInfo(ctx context.Context, c *record.Credential, leaf *x509.Certificate, id string, old record.RenewalInfo, now time.Time) record.RenewalInfo {
+func (a *attempt) renewalInfo(ctx context.Context, c certificate, old record.RenewalInfo, now time.Time) record.RenewalInfo {
 	info := old
 	client, err := a.e.clientAt(a.def, c.CA)
 	if err != nil {
 		info.Ask = now.Add(policy.MaxRetryDelay).UTC()
 		return info
 	}
-	said, err := client.RenewalInfo(ctx, id)
+	said, err := client.RenewalInfo(ctx, c.id)
 	if err != nil {
 		return a.noRenewalInfo(info, said, err, now)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"slices"
 	"time"
 
@@ -38,6 +39,7 @@ type attempt struct {
 	def  *Domain
 	log  *slog.Logger
 	task task
+	on   *onDemand // nil: the Domain was declared
 
 	ca    acmeclient.CA // the one that is asked, once it is chosen
 	noted []string      // names of which the ledger remembers what that CA has said
@@ -45,18 +47,20 @@ type attempt struct {
 	active        *record.Set   // as the Store has it, nil if none can be read
 	activeVersion store.Version // also of one that is broken
 	job           *record.Job
-	jobVersion    store.Version
-	written       *record.Job // the Job as the Store has it
-	staged        *record.Set // nil if nothing is staged
+	jobVersion    store.Version // before it was read, what job goes on from
+	written       *record.Job   // the Job as the Store has it
+	staged        *record.Set   // nil if nothing is staged
 	stagedVersion store.Version
 
 	activateAt time.Time // when the staged Set may be activated, if it waits
 
-	unsaved   bool // job could not be written
-	fresh     bool // the configuration has changed since the last attempt
-	activated bool // other certificates than before are active
-	satisfied bool // there is nothing to do, or it is done
-	leftover  bool // staging could not be cleared
+	unsaved      bool // job could not be written
+	reconfigured bool // the configuration has changed since the last attempt
+	activated    bool // what was staged is active
+	installed    bool // other certificates than before are served
+	upToDate     bool // there is nothing to do, or it is done
+	leftover     bool // staging could not be cleared
+	forgotten    bool // the Domain was allowed on demand, and is not wanted any more
 }
 
 // errTooLong ends an attempt that has lasted for attemptLimit.
@@ -74,8 +78,8 @@ func (e *Engine) attempt(ctx context.Context, d *domain, t task) error {
 	loadErr := e.loadOne(ctx, d)
 	e.mu.Lock()
 	a := &attempt{
-		e: e, d: d, def: d.def, task: t, log: e.log.With("domain", d.def.Name),
-		job: d.job.Clone(), fresh: d.fresh, unsaved: d.unsaved,
+		e: e, d: d, def: d.def, task: t, on: d.onDemand, log: e.log.With("domain", d.def.Name),
+		job: d.job.Clone(), jobVersion: d.jobVersion, reconfigured: d.reconfigured, unsaved: d.unsaved,
 	}
 	e.mu.Unlock()
 	if loadErr != nil {
@@ -97,6 +101,9 @@ func (e *Engine) attempt(ctx context.Context, d *domain, t task) error {
 	err = e.guarded(a.log, func() error { return a.run(lease.Context()) })
 	if cause := context.Cause(lease.Context()); err != nil && cause != nil && !errors.Is(err, cause) {
 		err = fmt.Errorf("%w: %w", cause, err) // such as that the lease is lost
+	}
+	if a.forgotten {
+		return errors.Join(err, a.bury(lease.Context()))
 	}
 	return a.conclude(lease.Context(), err)
 }
@@ -120,11 +127,21 @@ func (a *attempt) release(ctx context.Context, lease *store.Lease) {
 
 // run does what is left over from former attempts, and then what is due.
 func (a *attempt) run(ctx context.Context) error {
-	for _, step := range []func(context.Context) error{a.readJob, a.tidy, a.readActive, a.readStaged, a.adopt} {
+	for _, step := range []func(context.Context) error{a.readJob, a.tidy, a.readActive, a.readStaged, a.adopt, a.remember} {
 		if err := step(ctx); err != nil {
 			return err
 		}
 	}
+	err := a.bring(ctx)
+	if revokeErr := a.revokeListed(ctx); a.task.revoke != nil {
+		return errors.Join(err, revokeErr)
+	}
+	return err
+}
+
+// bring brings the Domain where it should be, now that it is known what there
+// is.
+func (a *attempt) bring(ctx context.Context) error {
 	if a.task.restore != "" {
 		return a.restore(ctx)
 	}
@@ -133,43 +150,68 @@ func (a *attempt) run(ctx context.Context) error {
 			return err
 		}
 	}
+	if a.unused() && !a.task.asked() {
+		return a.retire(ctx)
+	}
 	a.askRenewalInfo(ctx)
-	rules := a.def.rules()
-	rules.Restless = a.e.knobs.Load().Restless
-	decision := policy.Next(rules, a.facts(), a.e.now())
+	decision := a.decide()
+	if err := a.confirm(ctx, decision); err != nil {
+		return err
+	}
+	decision = a.decide()                   // by what is wanted by now
 	if decision.Due() && !a.task.activate { // Activate orders nothing
-		return a.renewAndRevoke(ctx, decision)
+		return a.replace(ctx, decision)
 	}
 	if a.task.renew && !a.activated {
 		return fmt.Errorf("%w: %s", errTooSoon, decision.Reason)
 	}
-	a.satisfied = a.activated || decision.Reason == ""
+	a.upToDate = a.activated || decision.Reason == ""
 	return nil
+}
+
+// decide asks policy what is due.
+func (a *attempt) decide() policy.Decision {
+	rules := a.def.rules()
+	rules.Restless = a.e.knobs.Load().Restless
+	return policy.Next(rules, a.facts(), a.e.now())
 }
 
 // facts are what policy must know: of the Set that waits in staging, if one
 // does, else of the active one.
 func (a *attempt) facts() policy.Facts {
 	f := policy.Facts{
-		Certificates: factsOf(certificatesOf(a.newest()), a.job),
+		Certificates: factsOf(a.newest(), a.job),
 		NotBefore:    a.job.NextRun,
 		CA:           cmp.Or(a.job.CA, a.def.CAs[0].URL),
 		Forced:       a.task.renew && !a.activated,
-		Revoked:      a.task.revoke != nil,
+		Revoked:      a.task.revoke != nil || !a.stagedComplete() && someToBeRevoked(a.job, a.inUse()),
 	}
-	if a.fresh || a.task.revoke != nil {
+	if a.reconfigured || a.task.revoke != nil {
 		f.NotBefore = time.Time{}
 	}
 	return f
 }
 
-// newest is the Set that was obtained last: the staged one if it is complete,
-// else the active one.
-func (a *attempt) newest() *record.Set {
+// newest are the certificates that were obtained last: the staged ones if the
+// staged Set is complete, else those in use.
+func (a *attempt) newest() []certificate {
 	if a.stagedComplete() {
-		return a.staged
+		return certificatesOf(a.staged)
 	}
-	return a.active
+	return a.inUse()
+}
+
+// inUse are the certificates of the active Set. Where it is the one that is
+// served, they are known.
+func (a *attempt) inUse() []certificate {
+	a.e.mu.Lock()
+	known := a.active != nil && a.d.version == a.activeVersion
+	certs := a.d.certs
+	a.e.mu.Unlock()
+	if known {
+		return certs
+	}
+	return certificatesOf(a.active)
 }
 
 // stagedComplete reports whether all that is wanted is in staging. A Set that
@@ -184,10 +226,9 @@ func (a *attempt) stagedComplete() bool {
 	})
 }
 
-// renewAndRevoke renews, and then revokes what was there if that was asked
-// for: nobody is to be without a certificate in between.
-func (a *attempt) renewAndRevoke(ctx context.Context, decision policy.Decision) error {
-	former := a.active
+// replace renews what is due, also where something waits to be activated that
+// is due already.
+func (a *attempt) replace(ctx context.Context, decision policy.Decision) error {
 	if a.stagedComplete() { // it is to be replaced before it was used
 		if err := a.dropStaged(ctx, a.staged, errors.New(decision.Reason)); !errors.Is(err, errDropped) {
 			return err
@@ -196,11 +237,8 @@ func (a *attempt) renewAndRevoke(ctx context.Context, decision policy.Decision) 
 	if err := a.renew(ctx, decision); err != nil {
 		return err
 	}
-	a.satisfied = true
-	if a.task.revoke == nil || former == nil {
-		return nil
-	}
-	return a.revoke(ctx, former)
+	a.upToDate = true
+	return nil
 }
 
 // renew gets the certificates of the key types that are due, and activates
@@ -214,7 +252,10 @@ func (a *attempt) renew(ctx context.Context, decision policy.Decision) error {
 	if err := a.tell(ctx, time.Hour, status.Event{Kind: status.Renewing, Attempts: a.job.Errors}); err != nil {
 		return fmt.Errorf("%w: %w", errVetoed, err)
 	}
-	var from issuer = &acmeIssuer{attempt: a}
+	from, err := a.issuer(ctx)
+	if err != nil {
+		return err
+	}
 	for _, t := range decision.KeyTypes {
 		cred, err := a.obtained(t)
 		if err != nil {
@@ -228,6 +269,14 @@ func (a *attempt) renew(ctx context.Context, decision policy.Decision) error {
 		}
 	}
 	return a.activateInTime(ctx)
+}
+
+// issuer returns what gets certificates from the CA that was chosen.
+func (a *attempt) issuer(ctx context.Context) (issuer, error) {
+	if a.ca.Protocol == acmeclient.Tailscale {
+		return tailscaleIssuer{a}, nil
+	}
+	return &acmeIssuer{attempt: a, spent: make(map[string]bool)}, a.rehearse(ctx)
 }
 
 // obtained returns the credential of a key type that a former attempt has
@@ -258,11 +307,13 @@ func (a *attempt) stageComplete(ctx context.Context, cred record.Credential, wan
 		set = a.whole(set)
 	}
 	err := a.stage(ctx, set)
-	if err != nil && complete && !errors.Is(err, store.ErrConflict) {
-		a.keep(set)
-	}
-	if err == nil {
+	switch {
+	case err == nil:
 		a.log.Info("certificate staged", "key", cred.KeyType)
+	case errors.Is(err, store.ErrConflict): // somebody else works here; this one has lost
+		err = errors.Join(err, a.keepInArchive(ctx, cred))
+	case complete:
+		a.keep(set)
 	}
 	return err
 }
@@ -291,8 +342,11 @@ func (a *attempt) stage(ctx context.Context, set *record.Set) error {
 	return nil
 }
 
-// putJob writes the Job and shows it in the status.
+// putJob writes the Job if the Store has another.
 func (a *attempt) putJob(ctx context.Context) error {
+	if reflect.DeepEqual(a.job, a.written) {
+		return nil
+	}
 	v, err := a.e.records.PutJob(ctx, a.def.Name, a.job, a.jobVersion)
 	if err != nil {
 		return err

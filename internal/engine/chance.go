@@ -15,6 +15,7 @@ import (
 // failed, and nothing was sent.
 type blockedError struct {
 	until  time.Time
+	each   time.Duration // after which one more Domain may order; 0: all may
 	why    string
 	parked bool // until somebody acts
 }
@@ -72,18 +73,13 @@ func (a *attempt) beginTrials(now time.Time) {
 // left is what is left of the life of the certificates in use, zero if there
 // are none or one has expired.
 func (a *attempt) left(now time.Time) time.Duration {
-	var end time.Time
-	certs := certificatesOf(a.active)
+	certs := a.inUse()
 	if a.active == nil { // the Store may not let us read it
 		a.e.mu.Lock()
 		certs = a.d.certs
 		a.e.mu.Unlock()
 	}
-	for _, c := range certs {
-		if end.IsZero() || c.NotAfter.Before(end) {
-			end = c.NotAfter
-		}
-	}
+	end := earliestEnd(certs)
 	if end.IsZero() {
 		return 0
 	}

@@ -17,14 +17,12 @@ import (
 	"cmp"
 	"context"
 	"crypto"
-	"crypto/x509"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
-	"os"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -63,12 +61,16 @@ type Domain struct {
 	ActivationDelay time.Duration
 	HoldActivation  bool
 
+	Wishes
+	Files  []FilePair // that are served before what is ordered
+	Manual bool       // nothing is ordered unless somebody asks for it
+
 	print string // its fingerprint, set by SetDomains
 }
 
 // rules are the Domain's wishes as policy wants them.
 func (d *Domain) rules() policy.Rules {
-	r := policy.Rules{Names: d.Names}
+	r := policy.Rules{Names: d.Names, Manual: d.Manual}
 	for _, t := range d.KeyTypes {
 		r.KeyTypes = append(r.KeyTypes, string(t))
 	}
@@ -88,6 +90,16 @@ type Config struct {
 	CheckInterval time.Duration
 	RetryDelay    time.Duration
 	Failover      int // failures at one CA before the next
+
+	// OnDemand allows a name that no Domain has, and returns its Domain; the
+	// error is ErrNotManaged if nobody wants it. With no hello it is asked
+	// whether it still does. Nil: nothing is had on demand.
+	OnDemand func(ctx context.Context, name string, hello *tls.ClientHelloInfo) (*Domain, error)
+	// OnDemandWait is how long a handshake waits for a certificate.
+	OnDemandWait time.Duration
+	// Recall returns the Domain that was allowed before, of which Name and DNS
+	// names are remembered.
+	Recall func(name string, names []string) (*Domain, error)
 }
 
 // Engine works for the Domains of one Manager.
@@ -105,12 +117,13 @@ type Engine struct {
 	accounts  singleflight.Group // by CA: one registration at a time
 	slots     singleflight.Group // by CA: one block of order slots at a time
 	searches  singleflight.Group // for orphans: one at a time
+	demand    demand
 
 	mu         sync.Mutex // guards what follows; never held across I/O or a wait
 	domains    map[string]*domain
 	queue      queue
 	lanes      map[string]*lane // by directory URL
-	clients    map[caKey]*acmeclient.Client
+	clients    map[acmeclient.Endpoint]*acmeclient.Client
 	known      map[string]knownAccount // by directory URL
 	free       map[string]int          // order slots taken from the ledger, by directory URL
 	lenders    map[string]lender       // by DNS name
@@ -119,7 +132,11 @@ type Engine struct {
 	hanging    map[*hook]bool // calls that have not returned in time
 	leaser     *store.Leaser
 	running    bool
+	waiting    int // handshakes, for what was allowed on demand
 	refreshing bool
+	sweepAt    time.Time     // when to remove what is over
+	swept      string        // how far that has come in the Store
+	round      int           // of looking at all active Sets
 	changed    chan struct{} // closed and replaced when the state of a Domain changes
 	wake       chan struct{} // buffered: something in the queue may be due
 }
@@ -132,24 +149,39 @@ type domain struct {
 	loaded  bool          // from the Store
 	reading *flight       // of the Store's values, nil if nobody is
 	version store.Version // of the active Set
+	unfit   unfit         // what the Store has instead
+	seen    int           // round in which the Store had an active Set
 	hash    string        // of what is served, for Job.Announced
 	certs   []certificate
+	files   *files      // nil: none were read
 	job     *record.Job // never changed, but replaced
 	held    *record.Set // issued, but not known to be stored
 	waiting *waitingSet // obtained, but not active yet
 
-	unsaved    bool      // job could not be written
-	fresh      bool      // the configuration has changed since the last attempt
-	again      bool      // it has changed during this attempt
-	due        time.Time // when to look at it next
-	activateAt time.Time // when waiting may be activated
-	at         int       // place in the queue, -1 if not there
-	busy       bool      // an attempt is waiting or under way
-	lane       string    // the directory URL of the CA whose lane it is in
-	activity   string
-	cancel     context.CancelFunc // of the attempt
-	removed    bool
+	jobVersion   store.Version // of the Job in the Store that job goes on from
+	unsaved      bool          // job could not be written
+	reconfigured bool          // the configuration has changed since the last attempt
+	dueAgain     bool          // something has changed during this attempt
+	due          time.Time     // when to look at it next
+	activateAt   time.Time     // when waiting may be activated
+	at           int           // place in the queue, -1 if not there
+	state        state
+	looks        policy.Bucket // of attempts, as a guard against looking without end
+	lane         string        // the directory URL of the CA whose lane it is in
+	activity     string
+	cancel       context.CancelFunc // of the attempt
+	removed      bool
+	onDemand     *onDemand // nil: it was declared
 }
+
+// state is where a Domain is between two looks.
+type state int8
+
+const (
+	idle    state = iota // in the queue, or not to be looked at yet
+	inLane               // due, and waiting for a place in its CA's lane
+	working              // an attempt is under way in this process
+)
 
 // certificate is what is remembered in memory of a certificate in use, beside
 // what live holds.
@@ -174,7 +206,7 @@ func New(cfg Config) *Engine {
 		store:   patient{cfg.Store},
 		domains: make(map[string]*domain),
 		lanes:   make(map[string]*lane),
-		clients: make(map[caKey]*acmeclient.Client),
+		clients: make(map[acmeclient.Endpoint]*acmeclient.Client),
 		known:   make(map[string]knownAccount),
 		free:    make(map[string]int),
 		lenders: make(map[string]lender),
@@ -187,8 +219,8 @@ func New(cfg Config) *Engine {
 		e.log = slog.New(slog.DiscardHandler)
 	}
 	e.knobs.Store(&Knobs{})
-	e.http01 = &challenge.HTTP01{Store: e.store, Managed: e.Manages, Logger: e.log}
-	e.tlsalpn01 = &challenge.TLSALPN01{Store: e.store, Managed: e.Manages, Logger: e.log}
+	e.http01 = &challenge.HTTP01{Store: e.store, Managed: e.answersFor, Logger: e.log}
+	e.tlsalpn01 = &challenge.TLSALPN01{Store: e.store, Managed: e.answersFor, Logger: e.log}
 	return e
 }
 
@@ -197,6 +229,19 @@ func (e *Engine) HTTP01() *challenge.HTTP01 { return e.http01 }
 
 // Manages reports whether name, in ASCII, belongs to a Domain.
 func (e *Engine) Manages(name string) bool { return e.table.Lookup(name) != nil }
+
+// answersFor reports whether challenges for name may be pending: another
+// process may have been asked on demand for it.
+func (e *Engine) answersFor(name string) bool {
+	if e.Manages(name) {
+		return true
+	}
+	if e.cfg.OnDemand == nil {
+		return false
+	}
+	_, err := demandedName(name)
+	return err == nil
+}
 
 // announceChange wakes those who wait for the state of a Domain. e.mu is held.
 func (e *Engine) announceChange() {
@@ -271,37 +316,32 @@ func (e *Engine) leases() *store.Leaser {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.leaser == nil {
-		host, _ := os.Hostname()
-		e.leaser = &store.Leaser{
-			Store:  e.store,
-			Holder: cmp.Or(host, "unknown host") + ", process " + strconv.Itoa(os.Getpid()),
-			TTL:    e.leaseTTL(),
-		}
+		e.leaser = &store.Leaser{Store: e.store, TTL: e.leaseTTL()}
 	}
 	return e.leaser
 }
 
-// client returns the client for a CA, which all attempts share.
+// client returns a client for a CA; all attempts at one address share
+// connections and nonces.
 func (e *Engine) client(ca acmeclient.CA) (*acmeclient.Client, error) {
+	key := ca.Endpoint()
 	e.mu.Lock()
-	defer e.mu.Unlock()
-	key := caKey{url: ca.URL, roots: ca.Roots, plain: ca.PlainLoopback}
-	if c := e.clients[key]; c != nil {
-		return c, nil
+	known := e.clients[key]
+	e.mu.Unlock()
+	if known != nil {
+		return known.For(ca)
 	}
 	c, err := acmeclient.New(ca, e.cfg.HTTPClient, e.log)
 	if err != nil {
 		return nil, err
 	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if known = e.clients[key]; known != nil { // somebody else was faster
+		return known.For(ca)
+	}
 	e.clients[key] = c
 	return c, nil
-}
-
-// caKey is what makes a client a different one.
-type caKey struct {
-	url   string
-	roots *x509.CertPool
-	plain bool
 }
 
 // clientAt returns the client for the Domain's CA with a directory URL.

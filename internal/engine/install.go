@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -23,21 +24,22 @@ const unstored store.Version = "not stored"
 // errUnfit marks a staged Set that may not be used, whoever tries.
 var errUnfit = errors.New("the staged certificates cannot be used")
 
-// install has set served for d from here on.
-func (e *Engine) install(d *domain, set *record.Set, version store.Version) error {
+// install has set served for d from here on, if what is served at that moment
+// has the Version old; store.Any stands for whatever is served.
+func (e *Engine) install(d *domain, set *record.Set, version, old store.Version) (installed bool, err error) {
 	creds, err := e.credentials(set)
 	if err != nil {
-		return err
+		return false, err
 	}
 	certs := certificatesOf(set)
 	hash, err := set.Hash()
 	if err != nil {
-		return err
+		return false, err
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if d.removed {
-		return nil
+	if d.removed || old != store.Any && old != d.version {
+		return false, nil
 	}
 	// A key type that the new Set lacks is served on while it is valid, to
 	// clients that can use no other.
@@ -48,10 +50,13 @@ func (e *Engine) install(d *domain, set *record.Set, version store.Version) erro
 		}
 	}
 	d.site = &live.Site{Domain: d.def.Name, Credentials: creds, Former: former}
-	d.certs, d.version, d.hash = certs, version, hash
+	if d.onDemand != nil {
+		d.site.Asked = &d.onDemand.asked
+	}
+	d.certs, d.version, d.hash, d.unfit = certs, version, hash, unfit{}
 	e.serve(d)
 	e.announceChange()
-	return nil
+	return true, nil
 }
 
 // credentials makes of a complete Set what live serves.
@@ -79,8 +84,8 @@ func (e *Engine) credentials(set *record.Set) ([]*live.Credential, error) {
 func (e *Engine) serve(d *domain) {
 	var own []string
 	for _, name := range d.def.Names {
-		if slices.ContainsFunc(d.certs, func(c certificate) bool { return policy.Covers(c.Names, name) }) {
-			own = append(own, name)
+		if site := d.siteFor(name, e.now()); site != nil {
+			e.table.Put([]string{name}, site)
 			delete(e.lenders, name)
 			continue
 		}
@@ -112,13 +117,24 @@ func certificatesOf(set *record.Set) []certificate {
 		}
 		certs = append(certs, certificate{
 			Certificate: policy.Certificate{
-				KeyType: c.KeyType, Names: leaf.DNSNames, CA: c.CA,
+				KeyType: c.KeyType, Names: namesIn(leaf), CA: c.CA,
 				NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter, Issued: c.When,
 			},
 			url: c.Meta.Certificate, id: id, leaf: c.Chain[0],
 		})
 	}
 	return certs
+}
+
+// namesIn are the DNS names and the addresses that a certificate is for.
+func namesIn(leaf *x509.Certificate) []string {
+	names := slices.Clone(leaf.DNSNames)
+	for _, ip := range leaf.IPAddresses {
+		if addr, ok := netip.AddrFromSlice(ip); ok {
+			names = append(names, addr.Unmap().String())
+		}
+	}
+	return names
 }
 
 // factsOf are certificates as policy wants them, with what their CAs say of
@@ -153,14 +169,14 @@ func (a *attempt) activateInTime(ctx context.Context) error {
 // somebody has to ask for it.
 func (a *attempt) activationTime(now time.Time) (at time.Time, held bool) {
 	switch {
-	case a.task.asked():
+	case a.task.asked(), someToBeRevoked(a.job, a.inUse()):
 		return now, false
 	case a.def.HoldActivation:
 		return time.Time{}, true
 	case a.def.ActivationDelay <= 0, a.e.holds(a.d):
 		return now, false
 	}
-	certs := factsOf(certificatesOf(a.active), a.job)
+	certs := factsOf(a.inUse(), a.job)
 	return policy.Activation(a.def.rules(), certs, a.staged.When(), a.def.ActivationDelay, now), false
 }
 
@@ -169,17 +185,18 @@ func (a *attempt) activationTime(now time.Time) (at time.Time, held bool) {
 // it could be written: an issued certificate is never thrown away.
 func (a *attempt) activate(ctx context.Context, staged *record.Set) error {
 	a.step("activating the certificates")
+	if a.task.revoke != nil {
+		if err := a.listRevocations(ctx); err != nil {
+			return err
+		}
+	}
 	set, version, err := a.e.records.Activate(ctx, a.def.Name, a.check)
 	if set != nil {
 		if err != nil {
 			a.log.Warn("certificates are active, but staging could not be cleared", "error", err)
 			a.leftover = true
 		}
-		a.active, a.staged, a.stagedVersion, a.activated = set, nil, store.None, true
-		a.e.hold(a.d, nil)
-		a.log.Info("certificates are active", "names", a.def.Shown)
-		a.prune(ctx)
-		return a.e.install(a.d, set, version)
+		return a.activeNow(ctx, set, version, same(set, staged))
 	}
 	if errors.Is(err, errUnfit) {
 		if dropErr := a.dropStaged(ctx, staged, err); !errors.Is(dropErr, errDropped) {
@@ -190,6 +207,27 @@ func (a *attempt) activate(ctx context.Context, staged *record.Set) error {
 	if a.check(staged, a.active) == nil {
 		a.keep(staged)
 	}
+	return err
+}
+
+// activeNow has served what is active after an activation: the Set that was
+// staged, or, if not ours, one that is better.
+func (a *attempt) activeNow(ctx context.Context, set *record.Set, version store.Version, ours bool) error {
+	served := a.e.versionOf(a.d)
+	a.active, a.activeVersion, a.staged, a.stagedVersion = set, version, nil, store.None
+	a.activated = ours
+	a.e.hold(a.d, nil)
+	if ours {
+		a.log.Info("certificates are active", "names", a.def.Shown)
+	} else {
+		a.log.Info("the staged certificates went to the archive: those in use are better", "names", a.def.Shown)
+	}
+	a.prune(ctx)
+	if served == version {
+		return nil
+	}
+	var err error
+	a.installed, err = a.e.install(a.d, set, version, store.Any)
 	return err
 }
 
@@ -207,7 +245,7 @@ func (a *attempt) keep(set *record.Set) {
 	if a.def.HoldActivation {
 		return
 	}
-	if err := a.e.install(a.d, set, unstored); err != nil {
+	if _, err := a.e.install(a.d, set, unstored, store.Any); err != nil {
 		a.log.Error("certificates cannot be served", "error", err)
 	}
 }

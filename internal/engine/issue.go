@@ -3,8 +3,6 @@ package engine
 import (
 	"cmp"
 	"context"
-	"crypto"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
@@ -26,6 +24,7 @@ type acmeIssuer struct {
 	*attempt
 	session *acmeclient.Session
 	account knownAccount
+	spent   map[string]bool // URLs of orders of which the CA has said that they lead nowhere
 }
 
 // issue orders a certificate, or goes on with the order that a former attempt
@@ -48,6 +47,9 @@ func (is *acmeIssuer) issueOnce(ctx context.Context, t acmeclient.KeyType) (reco
 	if err := is.open(ctx); err != nil {
 		return none, err
 	}
+	if err := is.followAccount(ctx, t); err != nil {
+		return none, err
+	}
 	cred, order, err := is.resume(ctx, t)
 	if err != nil {
 		return none, err
@@ -59,6 +61,10 @@ func (is *acmeIssuer) issueOnce(ctx context.Context, t acmeclient.KeyType) (reco
 		}
 		// The order of a former attempt is of no use any more.
 		is.log.Info("the open order cannot be used any more; ordering anew", "order", order.URL, "reason", err)
+		is.spent[order.URL] = true
+	}
+	if cred, ok, err := is.giveUp(ctx, t); ok || err != nil {
+		return cred, err
 	}
 	if cred, order, err = is.begin(ctx, t); err != nil {
 		return none, err
@@ -94,7 +100,7 @@ func (is *acmeIssuer) open(ctx context.Context) error {
 func (is *acmeIssuer) resume(ctx context.Context, t acmeclient.KeyType) (record.Credential, *acmeclient.Order, error) {
 	var none record.Credential
 	c := is.staged.Credential(string(t))
-	if c == nil || c.Order == "" || c.CA != is.ca.URL || c.Account != is.account.url {
+	if c == nil || c.Order == "" || c.Complete() || !is.ours(c) {
 		return none, nil, nil
 	}
 	if _, err := c.Signer(); err != nil {
@@ -106,12 +112,15 @@ func (is *acmeIssuer) resume(ctx context.Context, t acmeclient.KeyType) (record.
 	if err != nil {
 		if orderGone(err) {
 			is.log.Info("the CA does not know the open order any more; ordering anew", "order", c.Order, "error", err)
+			is.spent[c.Order] = true
 			return none, nil, nil
 		}
 		return none, nil, err
 	}
-	if order.Status == acmeclient.StatusInvalid || !sameNames(order.Names, is.def.Names) {
+	if order.Status == acmeclient.StatusInvalid || !sameNames(order.Names, acmeclient.Identifiers(is.def.Names)) {
 		is.log.Info("the open order is of no use any more; ordering anew", "order", c.Order, "status", order.Status)
+		issued := order.Status == acmeclient.StatusValid || order.Status == acmeclient.StatusProcessing
+		is.spent[c.Order] = !issued
 		return none, nil, nil
 	}
 	return *c, order, nil
@@ -143,30 +152,27 @@ func (is *acmeIssuer) begin(ctx context.Context, t acmeclient.KeyType) (record.C
 	if err := is.ledger(is.ca).takeOrder(ctx); err != nil {
 		return none, nil, err
 	}
-	is.step("generating the key")
-	key, err := is.e.newKey(ctx, t)
-	if err != nil {
-		return none, nil, fmt.Errorf("generating a %s key: %w", t, err)
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return none, nil, fmt.Errorf("encoding the key: %w", err)
-	}
-	is.step("creating the order")
-	replaces := is.replaces(string(t))
-	order, err := is.session.NewOrder(ctx, acmeclient.OrderRequest{Names: is.def.Names, Replaces: replaces})
+	der, err := is.makeKey(ctx, t)
 	if err != nil {
 		return none, nil, err
 	}
+	is.step("creating the order")
+	request := is.def.request()
+	request.Replaces = is.replaces(string(t))
+	order, err := is.session.NewOrder(ctx, request)
+	if err != nil {
+		return none, nil, err
+	}
+	is.tellWarnings(order.Warnings)
 	if order.ReplacesRefused {
-		info := is.job.ARI[replaces]
+		info := is.job.ARI[request.Replaces]
 		info.Refused = true
-		is.job.ARI[replaces] = info
+		is.job.ARI[request.Replaces] = info
 	}
 	is.log.Info("order created", "order", order.URL, "ca", caName(is.ca), "key", t)
 	cred := record.Credential{
 		Meta: record.Meta{
-			KeyType: string(t), CA: is.ca.URL, Account: is.account.url, Order: order.URL,
+			KeyType: string(t), CA: is.ca.URL, Account: is.account.url, Order: order.URL, Profile: is.def.profileOf(order),
 			When: is.e.now().UTC().Truncate(time.Second),
 		},
 		Key: der,
@@ -192,20 +198,23 @@ func (is *acmeIssuer) complete(ctx context.Context, cred record.Credential, orde
 		}
 	}
 	if order.Status != acmeclient.StatusValid {
+		is.countCertificate(order.URL) // before it happens, so that a crash does not lose it
+		if err = is.putJob(ctx); err != nil {
+			return cred, err
+		}
 		is.step("finalizing the order")
 		if order, err = is.finalize(ctx, order, key); err != nil {
 			return cred, is.refusedKey(ctx, &cred, err)
 		}
 	}
-	is.step("downloading the certificate")
-	chain, warnings, err := is.session.Certificate(ctx, order)
+	chain, err := is.download(ctx, order)
 	if orderGone(err) {
 		return cred, fmt.Errorf("%w: its certificate is gone: %w", errSpent, err)
 	}
 	if err != nil {
 		return cred, err
 	}
-	return is.accept(ctx, cred, order, chain, warnings)
+	return is.accept(ctx, cred, order, chain)
 }
 
 // refusedKey drops an order whose key, or what is signed with it, the CA does
@@ -218,31 +227,29 @@ func (is *acmeIssuer) refusedKey(ctx context.Context, c *record.Credential, err 
 	return is.dropBad(ctx, &record.Set{Credentials: []record.Credential{*c}}, err)
 }
 
-func (is *acmeIssuer) finalize(ctx context.Context, order *acmeclient.Order, key crypto.Signer) (*acmeclient.Order, error) {
-	csr, err := acmeclient.CSR(key, is.def.Names)
-	if err != nil {
-		return nil, err
-	}
-	return is.session.Finalize(ctx, order, csr)
-}
-
 // accept checks a certificate that has come. One that cannot be used is kept
 // in the archive, and its order dropped: the CA would send it again and again.
-func (is *acmeIssuer) accept(ctx context.Context, cred record.Credential, order *acmeclient.Order, chain [][]byte, warnings []string) (record.Credential, error) {
+func (is *acmeIssuer) accept(ctx context.Context, cred record.Credential, order *acmeclient.Order, chain [][]byte) (record.Credential, error) {
 	now := is.e.now()
-	is.countCertificate()
-	cred.Chain, cred.Certificate, cred.When = chain, order.Certificate, now.UTC().Truncate(time.Second)
-	for _, w := range warnings {
-		is.log.Warn("the CA's certificate chain is odd", "what", w, "certificate", order.Certificate)
-	}
+	is.countCertificate(order.URL)
+	is.fill(&cred, order, chain)
 	err := checkCredential(&cred, is.def.Names, now)
 	if err == nil {
+		is.tellWarnings(is.deviations(&cred))
 		is.ledger(is.ca).cleared(ctx, is.noted)
 		is.log.Info("certificate obtained", "certificate", order.Certificate, "key", cred.KeyType)
 		return cred, nil
 	}
+	if clockErr := wrongClock(&cred, now); clockErr != nil {
+		err = fmt.Errorf("%w; %w", err, clockErr)
+	}
 	err = fmt.Errorf("%w, at %s: %w", errBadCertificate, order.Certificate, err)
 	return cred, is.dropBad(ctx, &record.Set{Credentials: []record.Credential{cred}}, err)
+}
+
+// fill gives a credential the certificate that has come for it.
+func (is *acmeIssuer) fill(cred *record.Credential, order *acmeclient.Order, chain [][]byte) {
+	cred.Chain, cred.Certificate, cred.When = chain, order.Certificate, is.e.now().UTC().Truncate(time.Second)
 }
 
 // dropBad keeps a bad credential in the archive, and takes it out of staging.

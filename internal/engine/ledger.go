@@ -55,7 +55,7 @@ func (l ledger) open(ctx context.Context, names []string, asked bool) (noted []s
 		if err != nil {
 			return nil, err
 		}
-		if !limit.Until.IsZero() {
+		if limit != (record.Limit{}) {
 			noted = append(noted, name)
 		}
 		if b := l.blocks(name, limit, now, asked); b != nil && (worst == nil || b.until.After(worst.until)) {
@@ -69,7 +69,9 @@ func (l ledger) open(ctx context.Context, names []string, asked bool) (noted []s
 }
 
 func (l ledger) blocks(name string, limit record.Limit, now time.Time, asked bool) *blockedError {
-	if now.Before(limit.Until) && limit.Until.Before(now.Add(2*parkedFor)) && !(limit.Parked && asked) {
+	// What was said by a clock that was ahead is learnt again.
+	believable := limit.Until.Before(now.Add(2*parkedFor)) && !limit.Said.After(now.Add(time.Hour))
+	if now.Before(limit.Until) && believable && !(limit.Parked && asked) {
 		why := limit.Why
 		if limit.URL != "" && !strings.Contains(why, limit.URL) {
 			why += " (" + limit.URL + ")"
@@ -120,7 +122,7 @@ func (l ledger) takeBlock(ctx context.Context, orders policy.Rate) error {
 		bucket := policy.Bucket{Full: limit.Orders}
 		blocked = nil
 		if free := bucket.Free(orders, now); free.After(now) {
-			blocked = &blockedError{until: free, why: fmt.Sprintf("%d orders in %v are all that the CA allows", orders.Count, orders.Per)}
+			blocked = &blockedError{until: free, each: orders.Per / time.Duration(orders.Count), why: fmt.Sprintf("%d orders in %v are all that the CA allows", orders.Count, orders.Per)}
 			return limit, false
 		}
 		n = bucket.Tokens(orders, min(slotBlock, max(1, orders.Count/20)), now)
@@ -183,7 +185,7 @@ func (l ledger) heard(ctx context.Context, err error, names []string) {
 	}
 	for _, name := range whom {
 		l.warn(name, l.change(ctx, name, func(limit record.Limit) (record.Limit, bool) {
-			limit.Until, limit.Parked = until.UTC(), p.Paused()
+			limit.Until, limit.Said, limit.Parked = until.UTC(), now.UTC(), p.Paused()
 			limit.Why, limit.URL = bounded(p.Detail), cmp.Or(p.UnpauseURL(), p.Help)
 			return limit, true
 		}))
@@ -195,7 +197,7 @@ func (l ledger) heard(ctx context.Context, err error, names []string) {
 func (l ledger) cleared(ctx context.Context, names []string) {
 	for _, name := range names {
 		l.warn(name, l.change(ctx, name, func(limit record.Limit) (record.Limit, bool) {
-			kept := record.Limit{Orders: limit.Orders, Failures: limit.Failures}
+			kept := record.Limit{Orders: limit.Orders, Failures: limit.Failures}.Still(l.e.now())
 			return kept, kept != limit
 		}))
 	}
@@ -220,8 +222,13 @@ func (a *attempt) certificateAllowed() error {
 	return nil
 }
 
-// countCertificate counts a certificate that the CA has issued.
-func (a *attempt) countCertificate() {
+// countCertificate counts the certificate that the CA issues for an order,
+// once.
+func (a *attempt) countCertificate(order string) {
+	if a.job.Counted == order {
+		return
+	}
+	a.job.Counted = order
 	now := a.e.now()
 	issued := make(map[string]time.Time)
 	for key, full := range a.job.Issued {

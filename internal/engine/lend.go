@@ -2,6 +2,8 @@ package engine
 
 import (
 	"context"
+	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -9,6 +11,7 @@ import (
 	"github.com/manageddomains/md/internal/live"
 	"github.com/manageddomains/md/internal/policy"
 	"github.com/manageddomains/md/internal/record"
+	"github.com/manageddomains/md/store"
 )
 
 // A lender has a certificate for a name that its own Domain does not have any
@@ -23,9 +26,9 @@ type lender struct {
 // An orphan is a Set in the Store whose Domain is not declared. It is left
 // where it is: the Domain may come back.
 type orphan struct {
-	name  string
-	set   *record.Set
-	names []string // that all of its certificates cover
+	name     string
+	names    []string // that all of its certificates cover
+	notAfter time.Time
 }
 
 // lendLost makes d a lender for the names that it is about to lose. e.mu is
@@ -42,7 +45,8 @@ func (e *Engine) lendLost(d *domain, kept []string) {
 // kept. e.mu is held.
 func (e *Engine) lend(c certificate, creds []*live.Credential, kept []string) {
 	for _, name := range c.Names {
-		if !slices.Contains(kept, name) && c.NotAfter.After(e.lenders[name].notAfter) { // the best there is
+		needed := strings.HasPrefix(name, "*.") || e.table.Lookup(name) != nil
+		if needed && !slices.Contains(kept, name) && c.NotAfter.After(e.lenders[name].notAfter) { // the best there is
 			e.lenders[name] = lender{creds: creds, notAfter: c.NotAfter}
 		}
 	}
@@ -66,7 +70,7 @@ func (e *Engine) lent(name string) []*live.Credential {
 func (e *Engine) findLenders(ctx context.Context) {
 	e.mu.Lock()
 	var needy []*domain
-	for _, d := range e.domains {
+	for _, d := range slices.SortedFunc(maps.Values(e.domains), byName) {
 		if d.loaded && !d.covers(d.def.Names, e.now()) {
 			needy = append(needy, d)
 		}
@@ -75,7 +79,7 @@ func (e *Engine) findLenders(ctx context.Context) {
 	if len(needy) == 0 {
 		return
 	}
-	orphans, err := e.readOrphans(ctx)
+	orphans, loans, err := e.readOrphans(ctx)
 	if err != nil {
 		e.log.Warn("looking for former certificates failed", "error", err)
 		return
@@ -83,21 +87,17 @@ func (e *Engine) findLenders(ctx context.Context) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.orphans, e.unsearched = orphans, false
-	for _, d := range e.domains {
+	for _, d := range slices.SortedFunc(maps.Values(e.domains), byName) {
 		e.lendLost(d, d.def.Names)
 	}
-	for _, o := range orphans {
-		creds, err := e.credentials(o.set)
-		if err != nil {
-			continue
-		}
-		for _, c := range certificatesOf(o.set) {
-			e.lend(c, creds, nil)
+	for _, l := range loans {
+		for _, c := range l.certs {
+			e.lend(c, l.creds, nil)
 		}
 	}
 	for _, d := range needy {
 		e.serve(d)
-		if !d.busy && e.orphanFor(d.def.Names) != nil {
+		if d.state == idle && e.orphanFor(d.def.Names) != "" {
 			e.schedule(d, e.now())
 		}
 	}
@@ -105,11 +105,11 @@ func (e *Engine) findLenders(ctx context.Context) {
 
 // readOrphans reads the Sets of Domains that are not declared. Those that
 // cannot be read are of no use here.
-func (e *Engine) readOrphans(ctx context.Context) ([]orphan, error) {
+func (e *Engine) readOrphans(ctx context.Context) ([]orphan, []loan, error) {
 	var names []string
 	for item, err := range e.store.List(ctx, record.ActivePrefix) {
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		names = append(names, record.ActiveName(item.Key))
 	}
@@ -117,19 +117,44 @@ func (e *Engine) readOrphans(ctx context.Context) ([]orphan, error) {
 	names = slices.DeleteFunc(names, func(n string) bool { return e.domains[n] != nil })
 	e.mu.Unlock()
 	var orphans []orphan
+	var loans []loan
 	for _, name := range names {
 		set, _, err := e.records.Active(ctx, name)
 		if err != nil {
 			continue
 		}
-		orphans = append(orphans, orphan{name: name, set: set, names: namesOfAll(set)})
+		certs := certificatesOf(set)
+		end := earliestEnd(certs)
+		creds, err := e.credentials(set)
+		if err != nil || !e.now().Before(end) {
+			continue
+		}
+		orphans = append(orphans, orphan{name: name, names: namesOfAll(certs), notAfter: end})
+		loans = append(loans, loan{certs, creds})
 	}
-	return orphans, nil
+	return orphans, loans, nil
 }
 
-// namesOfAll are the names that stand in every certificate of a Set.
-func namesOfAll(set *record.Set) []string {
-	certs := certificatesOf(set)
+// A loan is what an orphan has to offer.
+type loan struct {
+	certs []certificate
+	creds []*live.Credential
+}
+
+// earliestEnd is when the first of the certificates expires, zero if there are
+// none.
+func earliestEnd(certs []certificate) time.Time {
+	var end time.Time
+	for _, c := range certs {
+		if end.IsZero() || c.NotAfter.Before(end) {
+			end = c.NotAfter
+		}
+	}
+	return end
+}
+
+// namesOfAll are the names that stand in every certificate.
+func namesOfAll(certs []certificate) []string {
 	if len(certs) == 0 {
 		return nil
 	}
@@ -138,10 +163,10 @@ func namesOfAll(set *record.Set) []string {
 	})
 }
 
-// orphanFor returns the Set of a Domain that is gone, if it covers all of
-// names: the smallest, which is most likely the same Domain under another
+// orphanFor returns the name of a Domain that is gone, if its Set covers all of
+// names, else "": the smallest, which is most likely the same Domain under another
 // Name. e.mu is held.
-func (e *Engine) orphanFor(names []string) *record.Set {
+func (e *Engine) orphanFor(names []string) string {
 	var best *orphan
 	for i := range e.orphans {
 		o := &e.orphans[i]
@@ -154,9 +179,9 @@ func (e *Engine) orphanFor(names []string) *record.Set {
 		}
 	}
 	if best == nil {
-		return nil
+		return ""
 	}
-	return best.set
+	return best.name
 }
 
 // adopt gives a Domain that has nothing the Set of one that is gone, if that
@@ -172,19 +197,27 @@ func (a *attempt) adopt(ctx context.Context) error {
 		a.e.searches.Do("", func() (any, error) { a.e.findLenders(ctx); return nil, nil })
 	}
 	a.e.mu.Lock()
-	set := a.e.orphanFor(a.def.Names)
+	former := a.e.orphanFor(a.def.Names)
 	a.e.mu.Unlock()
-	if set == nil || a.adoptable(set) != nil {
+	if former == "" {
 		return nil
+	}
+	set, _, err := a.e.records.Active(ctx, former)
+	if errors.As(err, new(*storeError)) {
+		return err
+	}
+	if err != nil || a.adoptable(set) != nil {
+		return nil // it is gone, or of no use: a certificate is ordered
 	}
 	version, err := a.e.records.Adopt(ctx, a.def.Name, set, a.activeVersion)
 	if err != nil {
 		return err
 	}
 	a.active = set
-	a.log.Info("the certificates of a former Domain are used", "names", a.def.Shown)
-	a.job.Tell(a.e.now(), "adopted", "")
-	return a.e.install(a.d, set, version)
+	a.log.Info("the certificates of a former Domain are used", "names", a.def.Shown, "former", former)
+	a.job.Tell(a.e.now(), "adopted", former)
+	a.installed, err = a.e.install(a.d, set, version, store.Any)
+	return err
 }
 
 func (a *attempt) adoptable(set *record.Set) error {

@@ -1,20 +1,16 @@
 package engine
 
 import (
+	"bytes"
+	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"slices"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/manageddomains/md/internal/live"
 	"github.com/manageddomains/md/internal/policy"
 	"github.com/manageddomains/md/internal/record"
 	"github.com/manageddomains/md/store"
@@ -23,97 +19,15 @@ import (
 // parallelReads bounds how many Domains are read from the Store at once.
 const parallelReads = 16
 
-// SetDomains declares the Domains, without any I/O: those that are unchanged
-// keep everything, those that are gone are no longer served.
-func (e *Engine) SetDomains(defs []*Domain) {
-	for _, def := range defs {
-		def.print = def.fingerprint(e.cfg.AcceptTerms) // it asks the Challengers, which may do anything
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	wanted := make(map[string]*Domain, len(defs))
-	for _, def := range defs {
-		wanted[def.Name] = def
-	}
-	gone := make(map[string][]string) // names that leave, by the Domain that had them
-	for name, d := range e.domains {
-		if def := wanted[name]; def != nil {
-			e.lendLost(d, def.Names)
-			gone[name] = slices.DeleteFunc(slices.Clone(d.def.Names), func(n string) bool {
-				return slices.Contains(def.Names, n)
-			})
-		} else {
-			e.lendLost(d, nil)
-			e.forget(d)
-			gone[name] = d.def.Names
-		}
-	}
-	for _, def := range defs {
-		if d := e.domains[def.Name]; d != nil {
-			e.redefine(d, def)
-			continue
-		}
-		d := &domain{def: def, at: -1, job: new(record.Job), site: &live.Site{Domain: def.Name}}
-		e.domains[def.Name] = d
-		e.serve(d)
-	}
-	// Names go last, and only from those who still have them: a name that moves
-	// is served all the time.
-	for domain, names := range gone {
-		e.table.Remove(names, domain)
-	}
-	e.unsearched = true
-	e.announceChange()
-}
-
-// forget stops looking after d. e.mu is held.
-func (e *Engine) forget(d *domain) {
-	d.removed = true
-	e.unschedule(d)
-	if d.cancel != nil {
-		d.cancel()
-	}
-	delete(e.domains, d.def.Name)
-}
-
-// redefine gives d another definition; it keeps what it serves until it has
-// better. e.mu is held.
-func (e *Engine) redefine(d *domain, def *Domain) {
-	same := d.def.print == def.print && d.def.RenewWindow == def.RenewWindow &&
-		d.def.HoldActivation == def.HoldActivation && d.def.ActivationDelay == def.ActivationDelay
-	d.def = def
-	if same {
-		return
-	}
-	e.serve(d)
-	d.fresh = d.job.For != def.print
-	switch {
-	case d.busy:
-		d.again = true
-	case d.loaded:
-		e.schedule(d, e.now())
-	}
-}
-
-// fingerprint tells apart the configurations with which an attempt may end
-// differently: after a change, a failure is no reason to wait.
-func (d *Domain) fingerprint(termsAccepted bool) string {
-	h := sha256.New()
-	fmt.Fprintln(h, d.Names, d.KeyTypes, d.urls(), d.Contacts, termsAccepted)
-	for _, c := range d.Challengers {
-		fmt.Fprintln(h, c.Types())
-	}
-	return hex.EncodeToString(h.Sum(nil)[:8])
-}
-
 // Load reads what the Store has for all declared Domains that have not been
 // read yet, so that it is served. It contacts nobody else, and leaves nothing
 // running. A value that is broken is logged; a Domain that cannot be read is
 // an error, but does not keep the others from being served.
 func (e *Engine) Load(ctx context.Context) error {
 	e.adopt(ctx)
+	recallErr := e.recall(ctx)
 	e.mu.Lock()
-	domains := slices.Collect(maps.Values(e.domains))
+	domains := slices.SortedFunc(maps.Values(e.domains), byName)
 	e.mu.Unlock()
 	var group errgroup.Group
 	group.SetLimit(parallelReads)
@@ -125,7 +39,7 @@ func (e *Engine) Load(ctx context.Context) error {
 			}
 			if err != nil {
 				e.mu.Lock()
-				if !d.busy && !d.loaded {
+				if d.state == idle && !d.loaded {
 					e.schedule(d, e.now())
 				}
 				e.mu.Unlock()
@@ -137,7 +51,7 @@ func (e *Engine) Load(ctx context.Context) error {
 	if ctx.Err() == nil {
 		e.findLenders(ctx)
 	}
-	return err
+	return cmp.Or(err, recallErr)
 }
 
 // A flight is one reading of a Domain for all who need it.
@@ -192,31 +106,33 @@ func (e *Engine) readDomain(ctx context.Context, d *domain) error {
 	if err := e.tolerate(name, err); err != nil {
 		return err
 	}
-	job, _, err := e.records.Job(ctx, name)
+	job, jobVersion, err := e.records.Job(ctx, name)
 	if err := e.tolerate(name, err); err != nil {
 		return err
 	}
 	if job == nil {
 		job = new(record.Job)
 	}
+	corrected := setRight(job, e.now())
 	if set != nil {
-		if err := e.install(d, set, version); err != nil {
+		if _, err := e.install(d, set, version, store.Any); err != nil {
 			e.log.Error("stored certificates cannot be served", "domain", name, "error", err)
 		}
 	}
+	filesErr := e.readFiles(d)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	d.loaded, d.job = true, job
-	d.fresh = job.For != d.def.print
-	if !d.busy {
+	d.loaded, d.job, d.jobVersion = true, job, jobVersion
+	d.reconfigured = job.For != d.def.print
+	if d.state == idle {
 		at := e.nextLook(d)
-		if d.def.HoldActivation || d.def.ActivationDelay > 0 {
-			at = e.now() // something may wait in staging
+		if d.def.HoldActivation || d.def.ActivationDelay > 0 || corrected {
+			at = e.now() // something may wait in staging; what is corrected is to be written
 		}
 		e.schedule(d, at)
 	}
 	e.announceChange()
-	return nil
+	return filesErr
 }
 
 func (e *Engine) versionOf(d *domain) store.Version {
@@ -234,15 +150,14 @@ func (e *Engine) nameOf(d *domain) string {
 // tolerate returns nil for a value that is missing or broken: it will be
 // made again. A broken one is logged.
 func (e *Engine) tolerate(name string, err error) error {
-	var broken *record.BrokenError
-	switch {
-	case err == nil, errors.Is(err, fs.ErrNotExist):
+	_, err = orAside(store.None, err, func(b *record.BrokenError) error {
+		e.log.Error("stored value is broken and will be replaced", "domain", name, "error", b)
 		return nil
-	case errors.As(err, &broken):
-		e.log.Error("stored value is broken and will be replaced", "domain", name, "error", err)
-		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("loading %s: %w", name, err)
 	}
-	return fmt.Errorf("loading %s: %w", name, err)
+	return nil
 }
 
 // nextLook is when to look at d next: now if something is due or left over,
@@ -250,13 +165,27 @@ func (e *Engine) tolerate(name string, err error) error {
 func (e *Engine) nextLook(d *domain) time.Time {
 	now := e.now()
 	_, certs := d.newest()
-	f := policy.Facts{Certificates: factsOf(certs, d.job), NotBefore: d.job.NextRun}
-	if d.fresh {
+	f := policy.Facts{
+		Certificates: factsOf(certs, d.job), NotBefore: d.job.NextRun,
+		Revoked: d.waiting == nil && someToBeRevoked(d.job, certs),
+	}
+	if d.reconfigured {
 		f.NotBefore = time.Time{}
 	}
 	at := policy.Next(d.def.rules(), f, now).At
-	if ask := d.nextAsk(now); !ask.IsZero() {
-		at = earlier(at, ask)
+	switch {
+	case d.unused(now): // nothing is renewed, and nobody is asked
+		at = d.expiry()
+	default:
+		at = earlierOf(at, d.nextAsk(now))
+		if d.onDemand != nil {
+			at = earlierOf(at, d.onDemand.askAt)
+		}
+	}
+	if d.def.Manual {
+		if warn := d.firstWarning(now); warn.After(now) {
+			at = earlier(at, warn)
+		}
 	}
 	if d.waiting != nil && !d.def.HoldActivation {
 		at = earlier(at, d.activateAt)
@@ -264,10 +193,27 @@ func (e *Engine) nextLook(d *domain) time.Time {
 	if len(d.job.SetUps) > 0 {
 		at = earlier(at, d.job.CleanUpAt)
 	}
+	if slices.ContainsFunc(d.job.Revocations, d.replaced) {
+		at = earlier(at, d.job.RevokeAt)
+	}
 	if e.unannounced(d) {
 		at = earlier(at, d.job.AnnounceAt)
 	}
 	return earlier(at, now.Add(policy.CheckDelay(e.cfg.CheckInterval, e.jitter())))
+}
+
+// replaced reports whether a certificate that is to be revoked is not in use
+// any more. e.mu is held.
+func (d *domain) replaced(r record.Revocation) bool {
+	return !slices.ContainsFunc(d.certs, func(c certificate) bool { return bytes.Equal(c.leaf, r.Leaf) })
+}
+
+// earlierOf is a, or b if that is earlier and not zero.
+func earlierOf(a, b time.Time) time.Time {
+	if b.IsZero() {
+		return a
+	}
+	return earlier(a, b)
 }
 
 func earlier(a, b time.Time) time.Time {
@@ -275,117 +221,4 @@ func earlier(a, b time.Time) time.Time {
 		return b
 	}
 	return a
-}
-
-// refresh has served what other processes have activated since the last look.
-func (e *Engine) refresh(ctx context.Context) {
-	defer e.endRefresh()
-	_ = e.guarded(e.log, func() error { e.lookAtAll(ctx); return nil })
-}
-
-// mayRefresh reports whether no refresh is under way, and begins one.
-func (e *Engine) mayRefresh() bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.refreshing {
-		return false
-	}
-	e.refreshing = true
-	return true
-}
-
-func (e *Engine) endRefresh() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.refreshing = false
-}
-
-// watch has served at once what other processes activate, if the Store can
-// tell of it. Without, or should it fail, refresh finds it within a tick.
-func (e *Engine) watch(ctx context.Context, work *sync.WaitGroup) {
-	w, ok := e.cfg.Store.(store.Watcher)
-	if !ok {
-		return
-	}
-	work.Go(func() {
-		for ctx.Err() == nil {
-			err := e.guarded(e.log, func() error { return e.follow(ctx, w) })
-			if ctx.Err() != nil {
-				return
-			}
-			e.log.Warn("watching the Store has ended; trying again", "error", err)
-			select {
-			case <-ctx.Done():
-			case <-time.After(e.tick()):
-			}
-		}
-	})
-}
-
-func (e *Engine) follow(ctx context.Context, w store.Watcher) error {
-	for key, err := range w.Watch(ctx, record.ActivePrefix) {
-		if err != nil {
-			return err
-		}
-		e.mu.Lock()
-		d := e.domains[record.ActiveName(key)]
-		idle := d != nil && d.loaded && !d.busy
-		e.mu.Unlock()
-		if idle {
-			e.reread(ctx, d)
-		}
-	}
-	return nil
-}
-
-func (e *Engine) lookAtAll(ctx context.Context) {
-	found := make(map[string]store.Version)
-	for item, err := range e.store.List(ctx, record.ActivePrefix) {
-		if err != nil {
-			if ctx.Err() == nil {
-				e.log.Warn("looking for certificates of other processes failed", "error", err)
-			}
-			return
-		}
-		found[record.ActiveName(item.Key)] = item.Version
-	}
-	e.mu.Lock()
-	var stale []*domain
-	for name, d := range e.domains {
-		if d.loaded && !d.busy && d.version != found[name] && d.version != unstored {
-			stale = append(stale, d)
-		}
-	}
-	e.mu.Unlock()
-	for _, d := range stale {
-		e.reread(ctx, d)
-	}
-}
-
-// reread installs the active Set of d if it can be read. One that cannot is
-// left to the next attempt.
-func (e *Engine) reread(ctx context.Context, d *domain) {
-	name := e.nameOf(d)
-	set, version, err := e.records.Active(ctx, name)
-	if ctx.Err() != nil || err == nil && version == e.versionOf(d) {
-		return
-	}
-	if err == nil {
-		err = e.install(d, set, version)
-	}
-	if err != nil {
-		e.log.Warn("certificates activated by another process cannot be served", "domain", name, "error", err)
-	}
-	e.mu.Lock()
-	if !d.busy {
-		if err != nil {
-			e.schedule(d, e.now())
-		} else {
-			e.schedule(d, e.nextLook(d))
-		}
-	}
-	e.mu.Unlock()
-	if err == nil {
-		e.tellInstalled(ctx, d)
-	}
 }

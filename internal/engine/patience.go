@@ -2,7 +2,9 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
 	"time"
 
@@ -20,34 +22,52 @@ const (
 type patient struct{ inner store.Store }
 
 func (p patient) Get(ctx context.Context, key string) ([]byte, store.Version, error) {
-	ctx, cancel := impatient(ctx, patience)
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, errSlow)
 	defer cancel()
-	return p.inner.Get(ctx, key)
+	value, v, err := p.inner.Get(ctx, key)
+	return value, v, asStoreError(err)
 }
 
 func (p patient) Put(ctx context.Context, key string, value []byte, old store.Version) (store.Version, error) {
-	ctx, cancel := impatient(ctx, patience)
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, errSlow)
 	defer cancel()
-	return p.inner.Put(ctx, key, value, old)
+	v, err := p.inner.Put(ctx, key, value, old)
+	return v, asStoreError(err)
 }
 
 func (p patient) Delete(ctx context.Context, key string, old store.Version) error {
-	ctx, cancel := impatient(ctx, patience)
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, errSlow)
 	defer cancel()
-	return p.inner.Delete(ctx, key, old)
+	return asStoreError(p.inner.Delete(ctx, key, old))
 }
 
 func (p patient) List(ctx context.Context, prefix string) iter.Seq2[store.Item, error] {
 	return func(yield func(store.Item, error) bool) {
-		ctx, cancel := impatient(ctx, listPatience)
+		ctx, cancel := context.WithTimeoutCause(ctx, listPatience, errSlowList)
 		defer cancel()
-		p.inner.List(ctx, prefix)(yield)
+		p.inner.List(ctx, prefix)(func(item store.Item, err error) bool { return yield(item, asStoreError(err)) })
 	}
 }
 
 // Locate forwards to the Store, so that errors name the place.
 func (p patient) Locate(key string) string { return store.Locate(p.inner, key) }
 
-func impatient(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, limit, fmt.Errorf("the Store has not answered within %v", limit))
+// A storeError is what keeps the Store from doing its work, as apart from
+// what it answers, and from what CAs do.
+type storeError struct{ error }
+
+func (e *storeError) Unwrap() error { return e.error }
+
+func asStoreError(err error) error {
+	for _, answer := range []error{nil, store.ErrConflict, fs.ErrNotExist, store.ErrKey, store.ErrTooLarge} {
+		if errors.Is(err, answer) {
+			return err
+		}
+	}
+	return &storeError{err}
 }
+
+var (
+	errSlow     = fmt.Errorf("the Store has not answered within %v", patience)
+	errSlowList = fmt.Errorf("the Store has not listed its keys within %v", listPatience)
+)

@@ -9,8 +9,16 @@ import (
 // is guarded by the Engine's mu.
 type queue []*domain
 
-func (q queue) Len() int           { return len(q) }
-func (q queue) Less(i, j int) bool { return q[i].due.Before(q[j].due) }
+func (q queue) Len() int { return len(q) }
+
+// Less orders those that are due at one moment by name: the same each time.
+func (q queue) Less(i, j int) bool {
+	if q[i].due.Equal(q[j].due) {
+		return byName(q[i], q[j]) < 0
+	}
+	return q[i].due.Before(q[j].due)
+}
+
 func (q queue) Swap(i, j int) {
 	q[i], q[j] = q[j], q[i]
 	q[i].at, q[j].at = i, j
@@ -75,7 +83,7 @@ func (e *Engine) admit(now time.Time) []*domain {
 	var start []*domain
 	for len(e.queue) > 0 && !e.queue[0].due.After(now) {
 		d := heap.Pop(&e.queue).(*domain)
-		d.busy = true
+		d.state = inLane
 		d.lane = e.caAt(d.def, d.job.CA).URL
 		l := e.lanes[d.lane]
 		if l == nil {
@@ -84,6 +92,7 @@ func (e *Engine) admit(now time.Time) []*domain {
 		}
 		if l.busy < laneWidth {
 			l.busy++
+			d.state = working
 			start = append(start, d)
 		} else {
 			l.waiting = append(l.waiting, d)
@@ -101,7 +110,10 @@ func (e *Engine) leave(ca string) *domain {
 	for len(l.waiting) > 0 {
 		d := l.waiting[0]
 		l.waiting = l.waiting[1:]
-		if !d.removed {
+		// It may have been removed, or been looked at meanwhile for somebody
+		// who asked.
+		if !d.removed && d.state == inLane && d.lane == ca {
+			d.state = working
 			return d
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"time"
 
 	"github.com/manageddomains/md/challenge"
@@ -15,52 +16,99 @@ import (
 
 // readJob reads what former attempts, maybe of other processes, remember.
 func (a *attempt) readJob(ctx context.Context) error {
-	job, version, err := a.e.records.Job(ctx, a.def.Name)
-	var broken *record.BrokenError
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		job, version = new(record.Job), store.None
-	case errors.As(err, &broken):
-		if err := a.setAside(ctx, broken); err != nil {
-			return err
-		}
-		job, version = new(record.Job), broken.Version
-	case err != nil:
+	ours, base := a.job, a.jobVersion
+	job, version, readErr := a.e.records.Job(ctx, a.def.Name)
+	version, err := orAside(version, readErr, func(b *record.BrokenError) error { return a.setAside(ctx, b) })
+	if err != nil {
 		return err
 	}
-	a.jobVersion, a.written = version, job.Clone()
-	if a.unsaved {
-		return nil // what the Store has is older than what we know
+	broken := job == nil && version != store.None
+	if job == nil {
+		job = new(record.Job)
 	}
-	a.job = job
+	a.jobVersion, a.written = version, job.Clone()
+	switch {
+	case broken, a.unsaved && version == base:
+		// What the Store has is of no use, or older than what we know.
+	case a.unsaved:
+		// Somebody has gone on from there, or our own Put had its effect.
+		job.SetUps = union(job.SetUps, ours.SetUps)
+		for _, r := range ours.Revocations {
+			if !toBeRevoked(job, r.Leaf) {
+				job.Revocations = append(job.Revocations, r)
+			}
+		}
+		a.job = job
+	default:
+		a.job = job
+	}
+	setRight(a.job, a.e.now())
 	return nil
 }
 
-// readActive reads the active Set, and has it served if another process has
-// activated it. A broken one is as good as none.
-func (a *attempt) readActive(ctx context.Context) error {
-	set, version, err := a.e.records.Active(ctx, a.def.Name)
+// union returns list with those of more that it lacks.
+func union(list, more []record.SetUp) []record.SetUp {
+	for _, s := range more {
+		if !slices.Contains(list, s) {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// orAside sorts out what reading a value has led to, where one that is missing
+// or broken is as good as none and will be replaced at the Version returned. A
+// broken one is put aside first.
+func orAside(v store.Version, err error, aside func(*record.BrokenError) error) (store.Version, error) {
 	var broken *record.BrokenError
 	switch {
+	case err == nil:
+		return v, nil
 	case errors.Is(err, fs.ErrNotExist):
-		return nil
+		return store.None, nil
 	case errors.As(err, &broken):
-		a.activeVersion = broken.Version
-		return a.setAside(ctx, broken)
-	case err != nil:
+		return broken.Version, aside(broken)
+	}
+	return store.None, err
+}
+
+// readActive reads the active Set, and has it served if another process has
+// activated it. One that cannot be used is as good as none; that is told once.
+func (a *attempt) readActive(ctx context.Context) error {
+	served := a.e.versionOf(a.d)
+	set, version, err := a.e.records.ActiveAt(ctx, a.def.Name, served)
+	version, err = orAside(version, err, func(b *record.BrokenError) error {
+		if a.e.passed(a.d, b.Version) {
+			return nil
+		}
+		return a.setAside(ctx, b)
+	})
+	if err != nil {
 		return err
 	}
 	a.active, a.activeVersion = set, version
-	a.e.mu.Lock()
-	served := a.d.version
-	a.e.mu.Unlock()
-	if served == version || served == unstored {
+	switch {
+	case set == nil && served != unstored:
+		a.e.pass(a.d, version)
+		return nil
+	case set == nil, version == served, served == unstored:
 		return nil
 	}
-	if err := a.e.install(a.d, set, version); err != nil {
-		return err
+	installed, err := a.e.takeOver(a.d, set, version, served)
+	if err != nil {
+		if !a.e.passed(a.d, version) {
+			a.log.Error("the active certificates are not taken over; others are ordered when they are due", "error", err)
+			a.job.Tell(a.e.now(), "not taken over", bounded(err.Error()))
+			a.e.pass(a.d, version)
+		}
+		if !errors.Is(err, errWorse) {
+			a.active = nil
+		}
+		return nil
 	}
-	a.e.tellInstalled(ctx, a.d)
+	if installed {
+		a.e.tellInstalled(ctx, a.d)
+	}
 	return nil
 }
 
@@ -68,16 +116,8 @@ func (a *attempt) readActive(ctx context.Context) error {
 // written now; what is broken is put aside.
 func (a *attempt) readStaged(ctx context.Context) error {
 	set, version, err := a.e.records.Staged(ctx, a.def.Name)
-	var broken *record.BrokenError
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		set, version = nil, store.None
-	case errors.As(err, &broken):
-		if err := a.setAside(ctx, broken); err != nil {
-			return err
-		}
-		set, version = nil, broken.Version
-	case err != nil:
+	version, err = orAside(version, err, func(b *record.BrokenError) error { return a.setAside(ctx, b) })
+	if err != nil {
 		return err
 	}
 	a.staged, a.stagedVersion = set, version

@@ -1,16 +1,22 @@
 package engine
 
 import (
+	"bytes"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/manageddomains/md/acmeclient"
+	"github.com/manageddomains/md/internal/policy"
 	"github.com/manageddomains/md/internal/record"
 )
 
 // Revoke renews the certificates of a Domain, activates the successors, and
-// then revokes what there was before.
+// then revokes what there was before. What could not be revoked then is
+// revoked later, also by another process.
 func (e *Engine) Revoke(ctx context.Context, name string, reason acmeclient.Reason) error {
 	if err := reason.Check(); err != nil {
 		return err
@@ -18,34 +24,104 @@ func (e *Engine) Revoke(ctx context.Context, name string, reason acmeclient.Reas
 	return e.perform(ctx, name, task{revoke: &reason})
 }
 
-// revoke revokes the certificates of a former Set: with the account that
-// ordered them, or else with their own keys (RFC 8555 §7.6).
-func (a *attempt) revoke(ctx context.Context, former *record.Set) error {
-	var errs []error
-	for i := range former.Credentials {
-		c := &former.Credentials[i]
-		if err := a.revokeOne(ctx, c); err != nil {
-			errs = append(errs, fmt.Errorf("the %s certificate was replaced, but not revoked: %w", c.KeyType, err))
-			continue
-		}
-		a.log.Info("certificate revoked", "certificate", c.Certificate, "reason", a.task.revoke)
-		a.job.Tell(a.e.now(), "revoked", c.Certificate)
+// listRevocations writes down what is to be revoked when it is not active any
+// more, before that is so: a crash must not keep it from being revoked.
+func (a *attempt) listRevocations(ctx context.Context) error {
+	if a.active == nil {
+		return nil
 	}
-	return errors.Join(errs...)
-}
-
-func (a *attempt) revokeOne(ctx context.Context, c *record.Credential) error {
-	client, err := a.e.clientAt(a.def, c.CA)
+	id, err := record.ArchiveID(a.active)
 	if err != nil {
 		return err
 	}
+	for i := range a.active.Credentials {
+		c := &a.active.Credentials[i]
+		if !toBeRevoked(a.job, c.Chain[0]) {
+			a.job.Revocations = append(a.job.Revocations, record.Revocation{
+				CA: c.CA, Account: c.Account, Certificate: c.Certificate, Reason: int(*a.task.revoke),
+				Leaf: c.Chain[0], KeyType: c.KeyType, Archived: id,
+			})
+		}
+	}
+	return a.putJob(ctx)
+}
+
+// toBeRevoked reports whether a leaf is among what is to be revoked.
+func toBeRevoked(job *record.Job, leaf []byte) bool {
+	return slices.ContainsFunc(job.Revocations, func(r record.Revocation) bool { return bytes.Equal(r.Leaf, leaf) })
+}
+
+// someToBeRevoked reports whether some of the certificates are to be revoked,
+// and so to be replaced.
+func someToBeRevoked(job *record.Job, certs []certificate) bool {
+	return len(job.Revocations) > 0 && slices.ContainsFunc(certs, func(c certificate) bool { return toBeRevoked(job, c.leaf) })
+}
+
+// revokeListed revokes what is to be revoked and not active any more. What
+// could not be revoked is tried again later, until it has expired.
+func (a *attempt) revokeListed(ctx context.Context) error {
+	j, now := a.job, a.e.now()
+	wait := now.Before(j.RevokeAt) && a.task.revoke == nil
+	if len(j.Revocations) == 0 || a.active == nil || wait || ctx.Err() != nil {
+		return nil
+	}
+	var left []record.Revocation
+	var errs []error
+	for _, r := range j.Revocations {
+		leaf, err := x509.ParseCertificate(r.Leaf)
+		if err != nil || !now.Before(leaf.NotAfter) {
+			continue // it is of no use to anybody
+		}
+		if !a.isActive(r.Leaf) {
+			if err = a.revokeOne(ctx, r); err == nil {
+				a.log.Info("certificate revoked", "certificate", r.Certificate, "reason", acmeclient.Reason(r.Reason))
+				j.Tell(now, "revoked", r.Certificate)
+				continue
+			}
+			errs = append(errs, fmt.Errorf("the %.40s certificate was replaced, but not revoked yet: %w", r.KeyType, err))
+		}
+		left = append(left, r)
+	}
+	j.Revocations = left
+	err := errors.Join(errs...)
+	if err == nil {
+		j.RevokeErrors, j.RevokeAt = 0, time.Time{}
+		return nil
+	}
+	j.RevokeErrors++
+	j.RevokeAt = now.Add(policy.Backoff(a.e.cfg.RetryDelay, j.RevokeErrors, a.e.jitter())).UTC()
+	j.Tell(now, "revocation-error", bounded(err.Error()))
+	a.log.Error("revoking failed; it is tried again", "error", err, "next", j.RevokeAt)
+	return err
+}
+
+func (a *attempt) isActive(leaf []byte) bool {
+	return slices.ContainsFunc(a.active.Credentials, func(c record.Credential) bool { return bytes.Equal(c.Chain[0], leaf) })
+}
+
+// revokeOne revokes a certificate with the account that ordered it, or else
+// with its own key (RFC 8555 §7.6).
+func (a *attempt) revokeOne(ctx context.Context, r record.Revocation) error {
+	client, err := a.e.clientAt(a.def, r.CA)
+	if err != nil {
+		return err
+	}
+	a.step("revoking a former certificate")
 	account, accountErr := a.e.accountAt(ctx, client, a.def)
-	if accountErr == nil && account.url == c.Account {
-		return client.Session(account.key, account.url).Revoke(ctx, c.Chain[0], *a.task.revoke)
+	if accountErr == nil && account.url == r.Account {
+		return client.Session(account.key, account.url).Revoke(ctx, r.Leaf, acmeclient.Reason(r.Reason))
+	}
+	former, err := a.e.records.FromArchive(ctx, a.def.Name, r.Archived)
+	if err != nil {
+		return errors.Join(accountErr, err)
+	}
+	c := former.Credential(r.KeyType)
+	if c == nil {
+		return errors.Join(accountErr, fmt.Errorf("its key is not in the archive under %.80q any more", r.Archived))
 	}
 	key, err := c.Signer()
 	if err != nil {
 		return errors.Join(accountErr, err)
 	}
-	return client.RevokeWithKey(ctx, key, c.Chain[0], *a.task.revoke)
+	return client.RevokeWithKey(ctx, key, r.Leaf, acmeclient.Reason(r.Reason))
 }

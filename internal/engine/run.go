@@ -76,9 +76,10 @@ func (e *Engine) lookAtEverything() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, d := range e.domains {
-		if d.busy {
-			d.again = true
-		} else {
+		switch d.state {
+		case working:
+			d.dueAgain = true
+		case idle:
 			e.schedule(d, e.now())
 		}
 	}
@@ -131,13 +132,28 @@ func (e *Engine) attemptNow(ctx context.Context, d *domain) {
 
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	d.busy, d.activity, d.cancel = false, "", nil
-	if d.again {
-		d.again, d.due = false, e.now()
-	}
-	if errors.Is(err, errPanic) && !d.due.After(e.now()) {
+	now := e.now()
+	if errors.Is(err, errPanic) && !d.due.After(now) {
 		// The attempt ended before it could say when to try again.
-		d.due = e.now().Add(e.tick())
+		d.due = now.Add(e.tick())
+	}
+	// Whatever the Store holds, a Domain is not looked at without end. What
+	// policy and Jobs say is far below this rate.
+	looks := policy.Rate{Count: 60, Per: time.Hour}
+	d.looks = d.looks.Take(looks, 1, now)
+	if free := d.looks.Free(looks, now); free.After(d.due) {
+		d.due = free
+	}
+	d.cancel = nil
+	e.rest(d)
+}
+
+// rest ends the work on d in this process, until it is due again. e.mu is
+// held.
+func (e *Engine) rest(d *domain) {
+	d.state, d.activity = idle, ""
+	if d.dueAgain {
+		d.dueAgain, d.due = false, e.now()
 	}
 	e.schedule(d, d.due)
 	e.announceChange()
@@ -171,7 +187,7 @@ func (e *Engine) unready(names []string) (wait bool, err error) {
 	look := func(d *domain, names []string) {
 		switch {
 		case err != nil, d.covers(names, now):
-		case d.job.Permanent && !d.fresh && !d.busy:
+		case d.job.Permanent && !d.reconfigured && d.state == idle:
 			err = fmt.Errorf("%w for %s: %s", ErrNotReady, d.def.Name, d.job.LastError)
 		default:
 			wait = true
@@ -198,8 +214,13 @@ func (e *Engine) unready(names []string) (wait bool, err error) {
 
 // covers reports whether d has a certificate in date for each of names.
 func (d *domain) covers(names []string, now time.Time) bool {
+	return covers(d.served(now), names, now)
+}
+
+// covers reports whether there is a certificate in date for each of names.
+func covers(certs []certificate, names []string, now time.Time) bool {
 	for _, name := range names {
-		good := slices.ContainsFunc(d.certs, func(c certificate) bool {
+		good := slices.ContainsFunc(certs, func(c certificate) bool {
 			return now.Before(c.NotAfter) && policy.Covers(c.Names, name)
 		})
 		if !good {
@@ -219,72 +240,4 @@ func (e *Engine) find(name string) *domain {
 		return e.domains[site.Domain]
 	}
 	return nil
-}
-
-// Renew orders certificates for the Domain that is named so, or that has the
-// DNS name, now and whatever policy says, and returns when they are active.
-func (e *Engine) Renew(ctx context.Context, name string) error {
-	return e.perform(ctx, name, task{renew: true})
-}
-
-// Activate activates the certificates that wait in staging for Domains, given
-// like for Renew.
-func (e *Engine) Activate(ctx context.Context, names ...string) error {
-	var errs []error
-	for _, name := range names {
-		if err := e.perform(ctx, name, task{activate: true}); err != nil {
-			errs = append(errs, err)
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// perform makes an attempt that somebody has asked for and waits for.
-func (e *Engine) perform(ctx context.Context, name string, t task) error {
-	e.adopt(ctx)
-	d, err := e.claim(ctx, name)
-	if err != nil {
-		return err
-	}
-	defer e.unclaim(d)
-	ctx, cancel := context.WithTimeoutCause(ctx, attemptLimit, errTooLong)
-	defer cancel()
-	return e.guarded(e.log, func() error { return e.attempt(ctx, d, t) })
-}
-
-// claim waits until no attempt for the Domain is under way in this process,
-// and takes its place.
-func (e *Engine) claim(ctx context.Context, name string) (*domain, error) {
-	for {
-		e.mu.Lock()
-		changed := e.changed
-		d := e.find(name)
-		if d == nil {
-			e.mu.Unlock()
-			return nil, fmt.Errorf("%w: %s", ErrNotManaged, name)
-		}
-		if !d.busy {
-			d.busy = true
-			e.unschedule(d)
-			e.mu.Unlock()
-			return d, nil
-		}
-		e.mu.Unlock()
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return nil, fmt.Errorf("waiting for the attempt under way for %s: %w", name, context.Cause(ctx))
-		}
-	}
-}
-
-func (e *Engine) unclaim(d *domain) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	d.busy, d.activity = false, ""
-	if d.again {
-		d.again, d.due = false, e.now()
-	}
-	e.schedule(d, d.due)
-	e.announceChange()
 }

@@ -25,13 +25,18 @@ const firstRead = 5 * time.Second
 // gets a self-signed one. The error is ErrNotManaged for all other names.
 func (e *Engine) Certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	cert, site := e.table.Certificate(hello)
-	if cert != nil {
+	switch {
+	case cert != nil:
+		if site.Asked != nil && !site.Asked.Load() {
+			site.Asked.Store(true)
+		}
 		return cert, nil
+	case site != nil:
+		return e.firstCertificate(hello, site.Domain)
+	case e.cfg.OnDemand != nil && hello.ServerName != "":
+		return e.demanded(hello)
 	}
-	if site == nil {
-		return nil, fmt.Errorf("%w: %.253q", ErrNotManaged, hello.ServerName)
-	}
-	return e.firstCertificate(hello, site.Domain)
+	return nil, fmt.Errorf("%w: %.253q", ErrNotManaged, hello.ServerName)
 }
 
 // firstCertificate is for a Domain of which nothing is served yet: its value
@@ -51,9 +56,10 @@ func (e *Engine) firstCertificate(hello *tls.ClientHelloInfo, name string) (*tls
 		if err := e.loadOne(ctx, d); err != nil {
 			e.log.Warn("reading the certificate for a handshake failed", "domain", name, "error", err)
 		}
-		if cert, _ := e.table.Certificate(hello); cert != nil {
-			return cert, nil
-		}
+	}
+	e.await(helloContext(hello), d, declaredName(def, hello.ServerName))
+	if cert, _ := e.table.Certificate(hello); cert != nil {
+		return cert, nil
 	}
 	return e.fallback.Certificate(declaredName(def, hello.ServerName), e.now())
 }
@@ -100,7 +106,7 @@ func (e *Engine) Status() iter.Seq[status.Domain] {
 			d := e.domains[name]
 			var now snapshot
 			if d != nil {
-				now = snapshot{def: d.def, certs: d.certs, waiting: d.waiting, job: d.job, busy: d.busy, activity: d.activity}
+				now = snapshot{def: d.def, certs: d.served(e.now()), filesErr: d.filesError(), waiting: d.waiting, job: d.job, busy: d.state == working, activity: d.activity}
 			}
 			e.mu.Unlock()
 			if d != nil && !yield(now.report(e.now())) {
@@ -114,6 +120,7 @@ func (e *Engine) Status() iter.Seq[status.Domain] {
 type snapshot struct {
 	def      *Domain
 	certs    []certificate
+	filesErr error
 	waiting  *waitingSet
 	job      *record.Job
 	busy     bool
@@ -132,6 +139,12 @@ func (s snapshot) report(now time.Time) status.Domain {
 	}
 	r.ExplanationURL = explanation(s.job)
 	r.Reason = decision.Reason
+	if s.filesErr != nil {
+		r.Reason = s.filesErr.Error()
+	}
+	if n := len(s.job.Revocations); n > 0 && r.Reason == "" {
+		r.Reason = fmt.Sprintf("%d former certificates are still to be revoked", n)
+	}
 	r.RenewAt = decision.At
 	switch {
 	case len(s.certs) == 0:

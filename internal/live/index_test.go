@@ -3,6 +3,7 @@ package live
 import (
 	"fmt"
 	mathrand "math/rand/v2"
+	"reflect"
 	"testing"
 )
 
@@ -16,7 +17,7 @@ func TestIndexIsAMap(t *testing.T) {
 			name := fmt.Sprint("name ", random.IntN(2000))
 			if random.IntN(10) < phase.putOf10 {
 				s := &Site{Domain: name}
-				ix.put(name, s)
+				ix.put(name, served{site: s})
 				want[name] = s
 			} else {
 				ix.remove(name)
@@ -25,18 +26,15 @@ func TestIndexIsAMap(t *testing.T) {
 		}
 		for i := range 2000 {
 			name := fmt.Sprint("name ", i)
-			if got := find(&ix, name); got != want[name] {
+			if got := siteIn(&ix, name); got != want[name] {
 				t.Fatalf("find(%q) got %v, want %v", name, got, want[name])
-			}
-			if got := find(&ix, []byte(name)); got != want[name] {
-				t.Fatalf("find of the bytes of %q got %v, want %v", name, got, want[name])
 			}
 		}
 		if ix.len != len(want) {
 			t.Fatalf("got %d entries, want %d", ix.len, len(want))
 		}
-		if n := len(ix.buckets.Load().heads); n < ix.len || n > minBuckets && n > 16*ix.len {
-			t.Errorf("got %d buckets for %d entries, want about as many", n, ix.len)
+		if n := len(ix.buckets.Load().heads); n < 2*ix.len || n > minBuckets && n > 16*ix.len {
+			t.Errorf("got %d buckets for %d entries, want more, but not many times more", n, ix.len)
 		}
 	}
 	for name := range want {
@@ -47,23 +45,48 @@ func TestIndexIsAMap(t *testing.T) {
 	}
 }
 
-// TestRemoveLeavesReadersAlone checks that a list which a reader walks stays
-// whole when names in it are removed.
-func TestRemoveLeavesReadersAlone(t *testing.T) {
+// siteIn returns the Site of name, or nil.
+func siteIn(ix *index, name string) *Site {
+	if s := ix.find([]byte(name)); s != nil {
+		return s.site
+	}
+	return nil
+}
+
+// TestChangesLeaveReadersAlone checks that a list which a reader walks stays
+// whole when names in it are replaced and removed.
+func TestChangesLeaveReadersAlone(t *testing.T) {
 	b := newBuckets(1) // all in one list
 	for i := range 4 {
-		b.push(fmt.Sprint(i), &Site{})
+		if !b.set(fmt.Sprint(i), served{}) {
+			t.Errorf("name %d got there already, want it added", i)
+		}
 	}
 	old := b.heads[0].Load()
 	kept, found := without(old, "1")
 	if !found {
 		t.Fatal("got no entry removed, want one")
 	}
+	if got, want := namesIn(kept), "320"; got != want {
+		t.Errorf("the list without a name got %q, want %q", got, want)
+	}
+	s := &Site{}
+	if b.set("2", served{site: s}) {
+		t.Error("a name that is replaced got added")
+	}
+	replaced := b.heads[0].Load()
+	if got, want := namesIn(replaced), "2310"; got != want || replaced.site != s {
+		t.Errorf("the list with a name replaced got %q, want %q with another Site at its front", got, want)
+	}
 	if got, want := namesIn(old), "3210"; got != want {
 		t.Errorf("the list that was got %q, want %q", got, want)
 	}
-	if got, want := namesIn(kept), "320"; got != want {
-		t.Errorf("the list that is got %q, want %q", got, want)
+}
+
+// TestEntriesFitCacheLines holds what entry says of its size.
+func TestEntriesFitCacheLines(t *testing.T) {
+	if got, want := reflect.TypeFor[entry]().Size(), uintptr(64); got > want {
+		t.Errorf("an entry has %d bytes, want at most %d", got, want)
 	}
 }
 

@@ -47,6 +47,7 @@ func learn(public crypto.PublicKey, decrypts bool) *needs {
 		if decrypts {
 			x.certificate.PrivateKey = decrypter{signer{public}}
 		}
+		n.versions |= versionsOf([]uint16{version})
 		n.at[version-tls.VersionTLS10] = x.offer(schemes, curves, suites)
 	}
 	return n
@@ -78,7 +79,7 @@ func (x examiner) accepts(schemes []tls.SignatureScheme, curves []tls.CurveID, s
 
 // offer finds out which of everything given the certificate can be used with.
 func (x examiner) offer(schemes []tls.SignatureScheme, curves []tls.CurveID, suites []uint16) offer {
-	o := offer{supported: true}
+	var o offer
 	// TLS 1.3 pays no heed to curves and suites. Before it, a hello without
 	// curves leaves nothing but static RSA, which a hello must not be able to
 	// fall back to in the questions after that.

@@ -3,6 +3,8 @@ package live
 import (
 	"crypto/tls"
 	"fmt"
+	"net"
+	"net/netip"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -103,4 +105,24 @@ func BenchmarkGetCertificate(b *testing.B) {
 			})
 		})
 	}
+}
+
+// BenchmarkWithoutName finds certificates for hellos that name no server, at
+// 64 addresses that the Table knows and at such that it does not.
+func BenchmarkWithoutName(b *testing.B) {
+	bt := newBenchTable(b, 1_000, "P-256")
+	bt.table.FallbackName = bt.names[500]
+	var known, unknown []*tls.ClientHelloInfo
+	for i := range 64 {
+		addr := netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 15: byte(i)})
+		bt.table.Put([]string{addr.String()}, bt.table.Lookup(bt.names[i]))
+		at := func(addr netip.Addr) *tls.ClientHelloInfo {
+			hello := modernHello("")
+			hello.Conn = connAt{local: net.TCPAddrFromAddrPort(netip.AddrPortFrom(addr, 443))}
+			return hello
+		}
+		known, unknown = append(known, at(addr)), append(unknown, at(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})))
+	}
+	b.Run("known address", func(b *testing.B) { bt.run(b, known, true) })
+	b.Run("unknown address", func(b *testing.B) { bt.run(b, unknown, true) })
 }

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"io"
+	"math/bits"
 	"reflect"
 	"slices"
 
@@ -24,13 +25,12 @@ import (
 // version of the program, for key types that do not exist yet, and for keys
 // that can sign but not decrypt.
 type needs struct {
-	at [4]offer // for TLS 1.0, 1.1, 1.2 and 1.3
+	versions versions // those that servers support
+	at       [4]offer // for TLS 1.0, 1.1, 1.2 and 1.3
 }
 
 // offer is what a client must offer if a version of TLS is used.
 type offer struct {
-	supported bool // the version is one that servers support
-
 	schemes *codes // one of these signature schemes
 	bare    bool   // or none at all (RFC 5246 §7.4.1.4.1)
 
@@ -71,41 +71,27 @@ func someIn[T ~uint16](list []T, s *codes) bool {
 	return false
 }
 
-// metBy reports whether hello offers what is needed.
-func (n *needs) metBy(hello *tls.ClientHelloInfo) bool {
-	version, o := n.version(hello.SupportedVersions)
-	if o == nil {
+// metBy reports whether hello, of a client that has the versions given,
+// offers what is needed.
+func (n *needs) metBy(hello *tls.ClientHelloInfo, client versions) bool {
+	used := bits.Len8(uint8(n.versions&client)) - 1 // the highest that both have
+	if used < 0 {
 		return false
 	}
-	if !o.schemeIn(hello.SignatureSchemes) {
-		return someIn(hello.CipherSuites, o.staticSuites)
+	o := &n.at[used]
+	if used == tls.VersionTLS13-tls.VersionTLS10 {
+		return o.schemeIn(hello.SignatureSchemes)
 	}
-	if version == tls.VersionTLS13 {
+	// Suites come first: they are what clients lack that can use another key
+	// type only.
+	if someIn(hello.CipherSuites, o.suites) && someIn(hello.SupportedCurves, o.curves) &&
+		o.schemeIn(hello.SignatureSchemes) && pointsUsable(hello.SupportedPoints) {
 		return true
 	}
-	// RFC 8422 §5.1.2: a client that sends the extension must list the
-	// uncompressed format.
-	if len(hello.SupportedPoints) > 0 && !slices.Contains(hello.SupportedPoints, pointUncompressed) {
-		return false
-	}
-	return someIn(hello.SupportedCurves, o.curves) && someIn(hello.CipherSuites, o.suites) ||
-		someIn(hello.CipherSuites, o.staticSuites)
-}
-
-// pointUncompressed is the only format of curve points in use (RFC 8422 §5.1.2).
-const pointUncompressed = 0
-
-// version returns the version of TLS that is used with a client which has
-// those given, the highest that both sides support, and what is needed in it.
-// There may be none.
-func (n *needs) version(client []uint16) (version uint16, o *offer) {
-	for _, v := range client {
-		i := int(v) - tls.VersionTLS10
-		if 0 <= i && i < len(n.at) && v >= version && n.at[i].supported {
-			version, o = v, &n.at[i]
-		}
-	}
-	return version, o
+	// A client with a signature but no format of points in common is refused
+	// before crypto/tls thinks of suites which need neither.
+	return someIn(hello.CipherSuites, o.staticSuites) &&
+		(pointsUsable(hello.SupportedPoints) || !o.schemeIn(hello.SignatureSchemes))
 }
 
 func (o *offer) schemeIn(client []tls.SignatureScheme) bool {
@@ -113,6 +99,25 @@ func (o *offer) schemeIn(client []tls.SignatureScheme) bool {
 		return o.bare
 	}
 	return someIn(client, o.schemes)
+}
+
+// pointsUsable reports whether a client that lists the formats of curve points
+// given can use curves: if it lists any, it must list the uncompressed one,
+// the only format in use (RFC 8422 §5.1.2).
+func pointsUsable(client []uint8) bool {
+	const uncompressed = 0
+	return len(client) == 0 || slices.Contains(client, uncompressed)
+}
+
+// versions is a set of versions of TLS: bit 0 is TLS 1.0, bit 3 is TLS 1.3, and
+// those above are for versions that do not exist.
+type versions uint8
+
+func versionsOf(list []uint16) (set versions) {
+	for _, v := range list {
+		set |= 1 << (v - tls.VersionTLS10) // no bit, if that is large or wraps around
+	}
+	return set
 }
 
 // kind tells keys apart whose needs may differ.

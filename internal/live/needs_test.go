@@ -39,7 +39,7 @@ func checkAgreement(t *testing.T, all map[string]*needs, hello *tls.ClientHelloI
 	t.Helper()
 	for name, n := range all {
 		err := hello.SupportsCertificate(&tls.Certificate{PrivateKey: testKeys()[name]})
-		if got, want := n.metBy(hello), err == nil; got != want {
+		if got, want := n.metBy(hello, versionsOf(hello.SupportedVersions)), err == nil; got != want {
 			t.Errorf("with a key of %s, metBy got %v, but SupportsCertificate says %v\nhello: %+v", name, got, err, hello)
 		}
 	}
@@ -167,7 +167,7 @@ func TestNeedsOfKeysThatCryptoTLSDoesNotKnow(t *testing.T) {
 		if len(hello.SignatureSchemes) == 0 {
 			continue // TLS 1.3 forbids it, and crypto/tls does not go on to certificates
 		}
-		if n.metBy(hello) {
+		if n.metBy(hello, versionsOf(hello.SupportedVersions)) {
 			t.Errorf("the needs are met by %+v, want by nothing", hello)
 		}
 	}

@@ -17,10 +17,12 @@ package live
 
 import (
 	"crypto/tls"
-	"encoding/binary"
+	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 )
 
 // maxName is the length in bytes of the longest name that is looked up: a DNS
@@ -28,16 +30,26 @@ import (
 const maxName = 253
 
 // Table knows which Site serves which name. The zero value is an empty Table.
-// All methods may be called concurrently; Lookup and Certificate never wait
-// for the others.
+// All methods may be called concurrently; Lookup, Certificate and
+// UnknownNames never wait for the others.
 //
 // Names are DNS names in ASCII (A-labels), which may start with "*.", and IP
 // addresses. Their case and one trailing dot do not matter.
 type Table struct {
+	// FallbackName is a name in the Table. The Site that serves it also
+	// serves the hellos that no other does: those for unknown names, and those
+	// without a name that arrive at an unknown address. If it is empty, or
+	// while no Site serves it, nothing serves them. It must not change once
+	// the Table is in use.
+	FallbackName string
+
 	// mu is held by those who change the indexes. Readers do not take it.
 	mu        sync.Mutex
 	exact     index // whole names, IP addresses as netip.Addr prints them
 	wildcards index // "*.example.com" as "example.com"
+
+	_       [128]byte     // so that strangers, who change what follows, slow down nobody who reads the above
+	unknown atomic.Uint64 // hellos for unknown names
 }
 
 // Put makes s what serves names, in the place of whatever served them. Each
@@ -48,11 +60,12 @@ type Table struct {
 // Put takes time for the names given, not for those in the Table. It keeps
 // s, which must not be nil or changed any more, and the strings of names.
 func (t *Table) Put(names []string, s *Site) {
+	serves := served{site: s, first: choicesOf(s)}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, name := range names {
 		ix, key := t.place(name)
-		ix.put(key, s)
+		ix.put(key, serves)
 	}
 }
 
@@ -63,7 +76,7 @@ func (t *Table) Remove(names []string, domain string) {
 	defer t.mu.Unlock()
 	for _, name := range names {
 		ix, key := t.place(name)
-		if s := find(ix, key); s != nil && s.Domain == domain {
+		if s := ix.find([]byte(key)); s != nil && s.site.Domain == domain {
 			ix.remove(key)
 		}
 	}
@@ -85,122 +98,82 @@ func (t *Table) place(name string) (*index, string) {
 // of the wildcard which stands for its first label (RFC 9525 §6.3), else nil.
 // "*.example.com" itself finds the Site of that wildcard.
 func (t *Table) Lookup(name string) *Site {
-	name = strings.TrimSuffix(name, ".")
+	if s := t.find([]byte(name)); s != nil {
+		return s.site
+	}
+	return nil
+}
+
+// find returns what serves name, or nil. It takes bytes because printed
+// addresses are looked up, too: the compiler makes no copy of a string that
+// is converted to bytes for functions in Go that only read them.
+func (t *Table) find(name []byte) *served {
+	if n := len(name); n > 0 && name[n-1] == '.' {
+		name = name[:n-1]
+	}
 	if len(name) > maxName {
 		return nil
 	}
-	if mayHaveUpper(name) {
-		return t.lookupMixedCase(name)
-	}
-	return lookup(t, name)
-}
-
-// mayHaveUpper reports whether name may have upper-case letters. All that a
-// DNS name in lower case is made of has the bit set that tells 'a' from 'A',
-// so eight bytes are looked at in one step: each handshake has to do this.
-func mayHaveUpper(name string) bool {
-	const bits = 0x2020202020202020
-	if len(name) < 8 {
-		return true
-	}
-	all := binary.LittleEndian.Uint64([]byte(name[len(name)-8:])) // may overlap the rest
-	for len(name) >= 8 {
-		all &= binary.LittleEndian.Uint64([]byte(name[:8]))
-		name = name[8:]
-	}
-	return all&bits != bits
-}
-
-// lookupMixedCase looks up name, at most maxName bytes long, in lower case.
-// It stands alone so that only such names pay for the buffer.
-//
-//go:noinline
-func (t *Table) lookupMixedCase(name string) *Site {
-	var buf [maxName]byte
-	lower := buf[:len(name)]
-	i := 0
-	for ; i+8 <= len(name); i += 8 {
-		w := lowerWord(binary.LittleEndian.Uint64([]byte(name[i : i+8])))
-		binary.LittleEndian.PutUint64(lower[i:], w)
-	}
-	for ; i < len(name); i++ {
-		c := name[i]
-		if 'A' <= c && c <= 'Z' {
-			c += 'a' - 'A'
-		}
-		lower[i] = c
-	}
-	return lookup(t, lower)
-}
-
-// lowerWord makes the upper-case letters among eight bytes lower. Adding to
-// seven bits of each byte carries into the eighth where it is at least 'A', or
-// more than 'Z'; where only the first is so, it is a letter to change.
-func lowerWord(w uint64) uint64 {
-	const ones = 0x0101010101010101
-	low := w & (0x7f * ones)
-	fromA := low + (0x80-'A')*ones
-	pastZ := low + (0x7f-'Z')*ones
-	upper := (fromA ^ pastZ) &^ w & (0x80 * ones)
-	return w | upper>>2 // 0x80>>2 is what tells 'a' from 'A'
-}
-
-// lookup finds the Site of a name in lower case.
-func lookup[N string | []byte](t *Table, name N) *Site {
-	if s := find(&t.exact, name); s != nil {
+	if s := t.exact.find(name); s != nil {
 		return s
 	}
-	for i := range len(name) {
-		if name[i] == '.' {
-			if i == 0 {
-				return nil // a wildcard does not stand for an empty label
-			}
-			return find(&t.wildcards, name[i+1:])
-		}
+	// A wildcard does not stand for an empty label.
+	if dot := slices.Index(name, '.'); dot > 0 {
+		return t.wildcards.find(name[dot+1:])
 	}
 	return nil
 }
 
 // Certificate returns the certificate for a handshake, and the Site it is of:
 //
-//   - If hello names a server that no Site serves, both are nil.
+//   - If no Site serves hello, both are nil.
 //   - If the Site has no credentials at all, the certificate is nil.
 //   - Otherwise it is the first of Credentials that the client can use, else
 //     the first of Former that it can use, else the first there is:
 //     crypto/tls then fails the handshake with an error of its own that says
 //     what the client lacks.
 //
-// A hello without a server name comes from a client that knows the server by
-// address only (RFC 6066 §3 allows no addresses there): it is for the Site
-// that serves the address to which it connected, if hello.Conn is there to
-// tell.
+// The Site is the one that [Table.Lookup] finds for the server name. A hello
+// without one comes from a client that knows the server by address only
+// (RFC 6066 §3 allows no addresses there): it is for the Site that serves the
+// address to which it connected, if hello.Conn is there to tell. Where that
+// finds none, it is the Site of FallbackName.
 //
 // What a client can use is judged by what crypto/tls supports by default. A
 // server that is configured to support more is asked about a hello that would
 // otherwise find nothing. Of one that is configured to support less, the
 // certificate may be one that its configuration has no use for.
 func (t *Table) Certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, *Site) {
-	var s *Site
-	if hello.ServerName != "" {
-		s = t.Lookup(hello.ServerName)
-	} else {
-		s = t.lookupLocal(hello)
-	}
+	s := t.serving(hello)
 	if s == nil {
 		return nil, nil
 	}
-	if c := s.choose(hello); c != nil {
-		return c.TLS(), s
+	if c := s.first.choose(hello); c != nil {
+		return c.TLS(), s.site
 	}
-	return nil, s
+	return nil, s.site
 }
 
-// lookupLocal finds the Site of the address at which hello arrived.
-func (t *Table) lookupLocal(hello *tls.ClientHelloInfo) *Site {
-	if hello.Conn == nil { // QUIC, and hellos that a program made up
+// serving returns what serves hello, or nil.
+func (t *Table) serving(hello *tls.ClientHelloInfo) *served {
+	var s *served
+	if hello.ServerName == "" {
+		s = t.findLocal(hello.Conn)
+	} else if s = t.find([]byte(hello.ServerName)); s == nil {
+		t.unknown.Add(1)
+	}
+	if s == nil && t.FallbackName != "" {
+		return t.find([]byte(t.FallbackName))
+	}
+	return s
+}
+
+// findLocal returns what serves the address at which conn arrived, or nil.
+func (t *Table) findLocal(conn net.Conn) *served {
+	if conn == nil { // QUIC, and hellos that a program made up
 		return nil
 	}
-	local, ok := hello.Conn.LocalAddr().(interface{ AddrPort() netip.AddrPort })
+	local, ok := conn.LocalAddr().(interface{ AddrPort() netip.AddrPort })
 	if !ok {
 		return nil
 	}
@@ -209,5 +182,9 @@ func (t *Table) lookupLocal(hello *tls.ClientHelloInfo) *Site {
 		return nil
 	}
 	var buf [len("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")]byte
-	return find(&t.exact, addr.AppendTo(buf[:0]))
+	return t.exact.find(addr.AppendTo(buf[:0]))
 }
+
+// UnknownNames returns how many hellos came for a server name that no Site
+// serves, FallbackName aside.
+func (t *Table) UnknownNames() uint64 { return t.unknown.Load() }

@@ -144,6 +144,89 @@ func TestCertificateWithoutServerName(t *testing.T) {
 	}
 }
 
+func TestFallbackName(t *testing.T) {
+	table := Table{FallbackName: "Fallback.example"}
+	var chains Chains
+	c := newTestCA(t, "fallback name").credential(t, &chains, "P-256", "fallback.example")
+	fallback := &Site{Domain: "fallback", Credentials: []*Credential{c}}
+	named := &Site{Domain: "named"} // without credentials
+	addressed := &Site{Domain: "addressed", Credentials: []*Credential{c}}
+	table.Put([]string{"named.example"}, named)
+	table.Put([]string{"192.0.2.1"}, addressed)
+
+	at := func(address string) net.Conn {
+		return connAt{local: net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(address), 443))}
+	}
+	hellos := []struct {
+		it   string
+		name string
+		conn net.Conn
+		want *Site
+	}{
+		{"serves an unknown name", "unknown.example", at("192.0.2.9"), fallback},
+		{"serves an unknown name at a known address", "unknown.example", at("192.0.2.1"), fallback},
+		{"serves a name that is none", "..", nil, fallback},
+		{"serves a hello without name at an unknown address", "", at("192.0.2.9"), fallback},
+		{"serves a hello without name or connection", "", nil, fallback},
+		{"serves its own name", "fallback.example", nil, fallback},
+		{"leaves alone a hello without name at a known address", "", at("192.0.2.1"), addressed},
+		{"leaves alone a name that has no certificate yet", "named.example", nil, named},
+	}
+	check := func(while string) {
+		for _, test := range hellos {
+			t.Run("the fallback "+test.it+" "+while, func(t *testing.T) {
+				want := test.want
+				if want == fallback {
+					want = table.Lookup(table.FallbackName)
+				}
+				hello := modernHello(test.name)
+				hello.Conn = test.conn
+				certificate, got := table.Certificate(hello)
+				if got != want || (certificate != nil) != (want != nil && len(want.Credentials) > 0) {
+					t.Errorf("got certificate: %v, of Site %v, want %v", certificate != nil, got, want)
+				}
+			})
+		}
+	}
+	check("unless no Site serves the fallback")
+	table.Put([]string{"fallback.example"}, fallback)
+	check("while a Site serves the fallback")
+	if got := table.Lookup("unknown.example"); got != nil {
+		t.Errorf("Lookup of an unknown name got %v, want nil whatever the fallback is", got)
+	}
+	table.Remove([]string{"fallback.example"}, "fallback")
+	check("unless its Site was removed")
+}
+
+func TestUnknownNames(t *testing.T) {
+	for _, fallback := range []string{"", "known.example"} {
+		t.Run("with FallbackName "+fallback, func(t *testing.T) {
+			table := Table{FallbackName: fallback}
+			table.Put([]string{"known.example", "*.known.example"}, &Site{})
+			for i, test := range []struct {
+				name string
+				want uint64 // all together
+			}{
+				{"unknown.example", 1},
+				{"known.example", 1},
+				{"www.known.example", 1},
+				{"", 1}, // names nothing
+				{strings.Repeat("a", 1000), 2},
+				{"unknown.example", 3},
+			} {
+				table.Certificate(modernHello(test.name))
+				if got := table.UnknownNames(); got != test.want {
+					t.Errorf("after hello %d, for %.20q, got %d unknown names, want %d", i+1, test.name, got, test.want)
+				}
+			}
+			table.Lookup("unknown.example")
+			if got, want := table.UnknownNames(), uint64(3); got != want {
+				t.Errorf("after a Lookup got %d unknown names, want %d: only hellos count", got, want)
+			}
+		})
+	}
+}
+
 func TestCertificateDoesNotAllocate(t *testing.T) {
 	var table Table
 	var chains Chains
@@ -151,13 +234,15 @@ func TestCertificateDoesNotAllocate(t *testing.T) {
 	ecdsa := ca.credential(t, &chains, "P-256", "example.com")
 	rsa := ca.credential(t, &chains, "RSA-2048", "example.com")
 	p384 := ca.credential(t, &chains, "P-384", "example.com")
-	table.Put([]string{"one.example.com", "*.one.example.com", "192.0.2.1"}, &Site{Credentials: []*Credential{ecdsa}})
+	table.Put([]string{"one.example.com", "*.one.example.com", "192.0.2.1", "2001:db8:1111:2222:3333:4444:5555:6666"}, &Site{Credentials: []*Credential{ecdsa}})
 	table.Put([]string{"two.example.com"}, &Site{Credentials: []*Credential{ecdsa, rsa}})
 	table.Put([]string{"former.example.com"}, &Site{Credentials: []*Credential{p384, ecdsa}, Former: []*Credential{rsa}})
 	table.Put([]string{"none.example.com"}, &Site{})
 
 	byAddress := modernHello("")
 	byAddress.Conn = connAt{local: &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 443}}
+	byLongAddress := modernHello("")
+	byLongAddress.Conn = connAt{local: &net.TCPAddr{IP: net.ParseIP("2001:db8:1111:2222:3333:4444:5555:6666"), Port: 443}}
 	for _, test := range []struct {
 		what  string
 		hello *tls.ClientHelloInfo
@@ -168,6 +253,7 @@ func TestCertificateDoesNotAllocate(t *testing.T) {
 		{"a name under a wildcard", modernHello("www.one.example.com"), ecdsa},
 		{"a name in mixed case under a wildcard", modernHello("wWW.One.Example.Com"), ecdsa},
 		{"an address", byAddress, ecdsa},
+		{"an address with a long text", byLongAddress, ecdsa},
 		{"two keys and a modern hello", modernHello("two.example.com"), ecdsa},
 		{"two keys and an RSA-only hello", rsaHello("two.example.com"), rsa},
 		{"a former certificate", rsaHello("former.example.com"), rsa},

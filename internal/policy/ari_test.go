@@ -113,7 +113,7 @@ func TestRetryLeavesTimeForMore(t *testing.T) {
 		left time.Duration
 		want time.Duration
 	}{
-		{"nothing is known to be left", 0, day},
+		{"nothing is in date", 0, 4 * time.Hour},
 		{"much is left", 30 * day, day},
 		{"a day is left", day, day / 10},
 		{"a moment is left", time.Second, time.Minute},

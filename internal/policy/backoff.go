@@ -12,6 +12,9 @@ const (
 	// MaxRetryDelay is the longest delay of our own, and that after a
 	// permanent problem.
 	MaxRetryDelay = 24 * time.Hour
+	// urgentDelay is the longest delay, but for jitter, where there is no
+	// certificate in date, and nobody says that soon is no use.
+	urgentDelay = 4 * time.Hour
 	// costlyDelay is the base after a certificate that cannot be used.
 	costlyDelay = time.Hour
 	// longestWait is the longest delay that a CA is given: its limits refill
@@ -75,18 +78,26 @@ type Failure struct {
 	Left time.Duration
 }
 
-// Retry is when the next attempt may be made after errors failures in a row.
+// Retry is when the next attempt may be made after errors failures in a row:
+// after a permanent problem in a day, and in any case while there is time for
+// some attempts more.
 // What the CA has asked for is obeyed, up to a week.
 func Retry(f Failure, base time.Duration, errors int, now time.Time, jitter float64) time.Time {
 	if f.Costly {
 		base = max(base, costlyDelay)
 	}
-	delay := Backoff(base, errors, jitter)
-	if f.Left > 0 { // there must be time for some attempts more
-		delay = min(delay, max(f.Left/10, Backoff(base, 1, jitter)))
+	if f.Permanent { // soon is no use
+		base = max(base, costlyDelay)
 	}
+	delay := Backoff(base, errors, jitter)
 	if f.Permanent {
 		delay = MaxRetryDelay
+	}
+	switch {
+	case f.Left > 0: // there must be time for some attempts more
+		delay = min(delay, max(f.Left/10, Backoff(base, 1, jitter)))
+	case !f.Permanent: // nothing that is in date is served meanwhile
+		delay = min(delay, max(scatter(urgentDelay, jitter), Backoff(base, 1, jitter)))
 	}
 	at := now.Add(delay)
 	if f.RetryAt.After(at) {

@@ -25,6 +25,8 @@ type Rules struct {
 	// days is not meant for a certificate that lives for six, which would be
 	// due when it comes.
 	Window func(notBefore, notAfter time.Time) time.Time
+	// Manual: nothing is due unless somebody has asked for it.
+	Manual bool
 	// Restless: what is forced is done without a rest between two
 	// certificates. Tests need it.
 	Restless bool
@@ -103,6 +105,9 @@ func Next(r Rules, f Facts, now time.Time) Decision {
 	d := look(r, f, now)
 	if d.At.IsZero() {
 		d.At = now
+	}
+	if r.Manual && !f.Forced && !f.Revoked && (d.Due() || !d.At.After(now)) {
+		d.KeyTypes, d.At = nil, now.AddDate(1, 0, 0)
 	}
 	if d.Due() && !f.Forced && now.Before(f.NotBefore) && believable(f.NotBefore, now) {
 		d.KeyTypes, d.At = nil, f.NotBefore

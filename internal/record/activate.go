@@ -18,6 +18,13 @@ func (r *Records) Active(ctx context.Context, name string) (*Set, store.Version,
 	return read(ctx, r, activeKey(name), decodeComplete)
 }
 
+// ActiveAt is Active for one who has read the active Set before, at the
+// Version known. Equal Versions mean equal content: what was checked then, the
+// keys above all, which takes long, is not checked again.
+func (r *Records) ActiveAt(ctx context.Context, name string, known store.Version) (*Set, store.Version, error) {
+	return readAt(ctx, r, activeKey(name), known, decodeComplete, decodeUnchecked)
+}
+
 // decodeComplete reads a Set of which every credential has its certificate
 // and can be used.
 func decodeComplete(data []byte) (*Set, error) {
@@ -84,12 +91,11 @@ func (r *Records) removeStaged(ctx context.Context, name string, v store.Version
 // archive copies a Set into the archive. Its key is made of its content, so
 // that it may be repeated.
 func (r *Records) archive(ctx context.Context, name string, set *Set) error {
-	hash, err := set.Hash()
+	id, err := ArchiveID(set)
 	if err != nil {
 		return err
 	}
-	key := archivePrefix(name) + set.When().UTC().Format(archiveTime) + "-" + hash
-	_, err = write(ctx, r, key, store.None, set.Encode, DecodeSet)
+	_, err = write(ctx, r, archivePrefix(name)+id, store.None, set.Encode, DecodeSet)
 	if errors.Is(err, store.ErrConflict) {
 		return nil // a former run got this far
 	}

@@ -63,6 +63,12 @@ func (r *Records) FromArchive(ctx context.Context, name, id string) (*Set, error
 	return set, err
 }
 
+// ArchiveID is the ID that a Set has, or would have, in the archive.
+func ArchiveID(set *Set) (string, error) {
+	hash, err := set.Hash()
+	return set.When().UTC().Format(archiveTime) + "-" + hash, err
+}
+
 // Keep copies a Set into the archive of a Domain.
 func (r *Records) Keep(ctx context.Context, name string, set *Set) error {
 	return r.archive(ctx, name, set)
@@ -80,6 +86,26 @@ func (r *Records) archiveIDs(ctx context.Context, name string) ([]string, error)
 		ids = append(ids, item.Key[len(prefix):])
 	}
 	return ids, nil
+}
+
+// pruneBroken removes broken values over the bound from an archive, but not
+// the one that has just come: their IDs do not tell which is the oldest.
+func (r *Records) pruneBroken(ctx context.Context, name, last string) error {
+	ids, err := r.archiveIDs(ctx, name)
+	if err != nil {
+		return err
+	}
+	ids = slices.DeleteFunc(ids, func(id string) bool { return !strings.HasPrefix(id, brokenPrefix) || id == last })
+	return r.removeArchived(ctx, name, ids[:max(len(ids)-(keepBroken-1), 0)])
+}
+
+func (r *Records) removeArchived(ctx context.Context, name string, ids []string) error {
+	for _, id := range ids {
+		if err := r.Store.Delete(ctx, archivePrefix(name)+id, store.Any); err != nil {
+			return fmt.Errorf("pruning the archive of %s: %w", name, err)
+		}
+	}
+	return nil
 }
 
 // Prune removes from the archive of a Domain what is too old or too much.
@@ -100,10 +126,5 @@ func (r *Records) Prune(ctx context.Context, name string, now time.Time) error {
 			remove = append(remove, id)
 		}
 	}
-	for _, id := range remove {
-		if err := r.Store.Delete(ctx, archivePrefix(name)+id, store.Any); err != nil {
-			return fmt.Errorf("pruning the archive of %s: %w", name, err)
-		}
-	}
-	return nil
+	return r.removeArchived(ctx, name, remove)
 }

@@ -2,6 +2,7 @@ package record
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"math"
@@ -32,6 +33,11 @@ func busyJob() *Job {
 		Panics:    1,
 		Announced: "0123456789abcdef", AnnounceErrors: 1, AnnounceAt: moment.Add(3 * time.Hour),
 	}
+	j.StoreErrors, j.Blocks, j.Counted = 1, 2, "https://ca.test/order/1"
+	j.Rehearsed = "configuration"
+	j.Revocations = []Revocation{{CA: directory, Certificate: "https://ca.test/cert/1", Reason: 1, Leaf: []byte{1}, Archived: "id"}}
+	j.RevokeErrors, j.RevokeAt = 1, moment.Add(4*time.Hour)
+	j.unknown = map[string]json.RawMessage{"later": json.RawMessage("7")}
 	j.Tell(moment, "starting", "it is missing")
 	j.Tell(moment, "renewal-error", "")
 	return j
@@ -74,7 +80,7 @@ func TestJobClone(t *testing.T) {
 	if !reflect.DeepEqual(c, j) {
 		t.Errorf("got  %+v\nwant %+v", c, j)
 	}
-	c.SetUps[0].Type, c.Log[0].What, c.Errors = "other", "other", 7
+	c.SetUps[0].Type, c.Log[0].What, c.Errors, c.Revocations[0].CA = "other", "other", 7, "other"
 	clear(c.Trials)
 	clear(c.Issued)
 	clear(c.ARI)
@@ -136,6 +142,9 @@ func TestDecodeJobSaysWhatIsWrong(t *testing.T) {
 		{"a list", "[]", "cannot unmarshal array"},
 		{"a count that is none", `{"errors":"x"}`, "cannot unmarshal string"},
 		{"less than no errors", `{"errors":-1}`, "less than no errors"},
+		{"less than no blocks", `{"blocks":-1}`, "less than no errors"},
+		{"less than no errors of the Store", `{"store-errors":-1}`, "less than no errors"},
+		{"less than no revocations", `{"revoke-errors":-1}`, "less than no errors"},
 		{"less than no waits", `{"waits":-1}`, "less than no errors"},
 		{"less than no announcements", `{"announce-errors":-1}`, "less than no errors"},
 		{"less than no cleaning up", `{"clean-up-errors":-1}`, "less than no errors"},
@@ -159,6 +168,30 @@ func TestDecodeJobSaysWhatIsWrong(t *testing.T) {
 			t.Errorf("got %d errors and %d lines in %d", j.Errors, len(j.Log), cap(j.Log))
 		}
 	})
+}
+
+// A version that is older than another writes over what that one has written.
+func TestJobKeepsFieldsThatItDoesNotKnow(t *testing.T) {
+	memory := new(store.Memory)
+	r := &Records{Store: memory}
+	put(t, memory, "jobs/a", []byte(`{"errors":1,"next-run":"2026-01-01T00:00:00Z","later":{"a":[1,2]},"ERRORS":2}`))
+	j, v, err := r.Job(t.Context(), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	j = j.Clone()
+	j.Errors, j.NextRun = 3, time.Time{}
+	if _, err := r.PutJob(t.Context(), "a", j, v); err != nil {
+		t.Fatal(err)
+	}
+	var got map[string]any
+	if err := json.Unmarshal(contents(t, memory)["jobs/a"], &got); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]any{"errors": 3.0, "later": map[string]any{"a": []any{1.0, 2.0}}}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
 }
 
 func TestJobThatCannotBeReadIsNotWritten(t *testing.T) {
@@ -186,6 +219,7 @@ func FuzzJob(f *testing.F) {
 		f.Add(data)
 	}
 	f.Add([]byte("null"))
+	f.Add([]byte(`{"later":{"x": "<\u2028"},"erroR\u017f":1,"Le\u212a":null,"a":1,"a":2}`))
 	f.Add([]byte(`{"ERRORS":9223372036854775807,"log":[],"set-ups":[{}],"last-run":"2026-01-01T00:00:00.5+01:00"}`))
 	f.Add([]byte(`{"next-run":"9999-12-31T23:59:59-23:59","last-error":"\ud800","unknown":1}`))
 	f.Fuzz(func(t *testing.T, data []byte) {

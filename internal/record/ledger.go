@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"time"
 
@@ -14,8 +15,10 @@ import (
 // for one name with that account. Every process that shares the Store obeys
 // it. The zero Limit forbids nothing.
 type Limit struct {
-	// Until is the moment before which the CA wants no order.
+	// Until is the moment before which the CA wants no order, and Said when it
+	// has said that.
 	Until time.Time `json:"until,omitzero"`
+	Said  time.Time `json:"said,omitzero"`
 	// Parked: the CA wants no order until somebody acts. Until then only
 	// Renew asks it, and the passing of Until.
 	Parked bool `json:"parked,omitempty"`
@@ -28,11 +31,27 @@ type Limit struct {
 	Failures time.Time `json:"failures,omitzero"`
 }
 
+// Still is what of the Limit forbids, or counts, anything at the moment now.
+func (l Limit) Still(now time.Time) Limit {
+	if !now.Before(l.Until) {
+		l = Limit{Orders: l.Orders, Failures: l.Failures}
+	}
+	if !now.Before(l.Orders) {
+		l.Orders = time.Time{}
+	}
+	if !now.Before(l.Failures) {
+		l.Failures = time.Time{}
+	}
+	return l
+}
+
 // AccountLimit is the name of the Limit of an account as a whole.
 const AccountLimit = "_"
 
+const limitPrefix = "limits/"
+
 func limitKey(ca, account, name string) string {
-	return "limits/" + caID(ca) + "/" + account + "/" + name
+	return limitPrefix + caID(ca) + "/" + account + "/" + name
 }
 
 func decodeLimit(data []byte) (*Limit, error) {
@@ -85,4 +104,45 @@ func (r *Records) ChangeLimit(ctx context.Context, ca, account, name string, cha
 		}
 	}
 	return err
+}
+
+// PurgeLimits looks at as many Limits as most, from the one behind the key
+// after, and removes those that mean nothing any more. It returns the key to go
+// on from, "" if there is nothing behind.
+func (r *Records) PurgeLimits(ctx context.Context, after string, most int, now time.Time) (last string, err error) {
+	var keys []string
+	for item, err := range r.Store.List(ctx, limitPrefix) {
+		if err != nil {
+			return after, fmt.Errorf("looking for limits that are over: %w", err)
+		}
+		if item.Key > after {
+			keys = append(keys, item.Key)
+		}
+		if len(keys) == most {
+			last = item.Key
+			break
+		}
+	}
+	for _, key := range keys {
+		if err := r.purgeLimit(ctx, key, now); err != nil {
+			return after, err
+		}
+	}
+	return last, nil
+}
+
+func (r *Records) purgeLimit(ctx context.Context, key string, now time.Time) error {
+	l, v, err := read(ctx, r, key, decodeLimit)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.As(err, new(*BrokenError)): // a broken one is replaced when it is needed
+		return nil
+	case err != nil:
+		return err
+	case l.Still(now) != (Limit{}):
+		return nil
+	}
+	if err := r.Store.Delete(ctx, key, v); err != nil && !errors.Is(err, store.ErrConflict) {
+		return fmt.Errorf("removing a limit that is over: %w", err)
+	}
+	return nil
 }

@@ -90,25 +90,37 @@ func (e *BrokenError) Unwrap() error { return e.Err }
 
 // SetAside copies a broken value into the archive of the Domain name, so that
 // it can be replaced without losing what could be learnt, or rescued, from
-// it. It may be repeated.
+// it. It may be repeated. Of the broken values there, only some are kept, the
+// last one among them.
 func (r *Records) SetAside(ctx context.Context, name string, b *BrokenError) error {
 	sum := sha256.Sum256(b.value)
-	key := archivePrefix(name) + brokenPrefix + hex.EncodeToString(sum[:8])
-	_, err := r.Store.Put(ctx, key, b.value, store.None)
-	if err != nil && !errors.Is(err, store.ErrConflict) {
+	id := brokenPrefix + hex.EncodeToString(sum[:8])
+	_, err := r.Store.Put(ctx, archivePrefix(name)+id, b.value, store.None)
+	if errors.Is(err, store.ErrConflict) {
+		return nil // a former run got this far
+	}
+	if err != nil {
 		return fmt.Errorf("keeping a copy of the broken %s: %w", b.Place, err)
 	}
-	return nil
+	return r.pruneBroken(ctx, name, id)
 }
 
 // read gets a value and decodes it. A value that does not decode is a
 // *BrokenError. Of one that is longer than a Store should have, the beginning
 // is kept: no Store would take a copy of all of it.
 func read[T any](ctx context.Context, r *Records, key string, decode func([]byte) (T, error)) (T, store.Version, error) {
+	return readAt(ctx, r, key, store.None, decode, decode)
+}
+
+// readAt is read with another way to decode a value of the Version known.
+func readAt[T any](ctx context.Context, r *Records, key string, known store.Version, decode, decodeKnown func([]byte) (T, error)) (T, store.Version, error) {
 	var zero T
 	data, v, err := r.Store.Get(ctx, key)
 	if err != nil {
 		return zero, store.None, fmt.Errorf("reading %s: %w", store.Locate(r.Store, key), err)
+	}
+	if v == known {
+		decode = decodeKnown
 	}
 	var got T
 	if len(data) > store.MaxValue {
@@ -132,6 +144,10 @@ func write[T any](ctx context.Context, r *Records, key string, old store.Version
 	if _, err := decode(data); err != nil {
 		return store.None, fmt.Errorf("not writing %s, because it could not be read again: %w", key, err)
 	}
+	return putValue(ctx, r, key, data, old)
+}
+
+func putValue(ctx context.Context, r *Records, key string, data []byte, old store.Version) (store.Version, error) {
 	v, err := r.Store.Put(ctx, key, data, old)
 	if err != nil {
 		return store.None, fmt.Errorf("writing %s: %w", store.Locate(r.Store, key), err)

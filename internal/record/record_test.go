@@ -186,6 +186,34 @@ func TestBrokenValueThatIsTooLong(t *testing.T) {
 	}
 }
 
+// Of what is broken again and again, some copies are kept, the last among them.
+func TestSetAsideKeepsFew(t *testing.T) {
+	memory := new(store.Memory)
+	r := &Records{Store: memory}
+	for i := range 3 * keepBroken {
+		value := []byte{byte(i)}
+		put(t, memory, "domains/a", value)
+		_, _, err := r.Active(t.Context(), "a")
+		var broken *BrokenError
+		if !errors.As(err, &broken) {
+			t.Fatalf("error %v, want a *BrokenError", err)
+		}
+		if err := r.SetAsideAccount(t.Context(), directory, broken); err != nil {
+			t.Fatal(err)
+		}
+		kept, last := 0, false
+		for key, copied := range contents(t, memory) {
+			if strings.HasPrefix(key, "archive/"+caID(directory)+"/broken-") {
+				kept++
+				last = last || bytes.Equal(copied, value)
+			}
+		}
+		if kept != min(i+1, keepBroken) || !last {
+			t.Errorf("after %d broken values %d are kept, the last among them: %v", i+1, kept, last)
+		}
+	}
+}
+
 func TestSetAsideSaysWhatFailed(t *testing.T) {
 	faulty := &storetest.Faulty{Store: new(store.Memory), Fault: func(storetest.Op) storetest.Fault { return storetest.FaultBefore }}
 	r := &Records{Store: faulty}

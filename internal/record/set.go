@@ -143,6 +143,18 @@ func (s *Set) Encode() ([]byte, error) {
 
 // DecodeSet reads what Encode wrote: the same bytes, or it is an error.
 func DecodeSet(data []byte) (*Set, error) {
+	set, err := decodeUnchecked(data)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkForm(data, set.Encode); err != nil {
+		return nil, err
+	}
+	return set, nil
+}
+
+// decodeUnchecked reads what DecodeSet has accepted before.
+func decodeUnchecked(data []byte) (*Set, error) {
 	sections, err := decodeSections(data, credentialType)
 	if err != nil {
 		return nil, err
@@ -160,9 +172,6 @@ func DecodeSet(data []byte) (*Set, error) {
 			return nil, fmt.Errorf("it has two credentials of type %.40q", c.KeyType)
 		}
 		set.Credentials = append(set.Credentials, c)
-	}
-	if err := checkForm(data, set.Encode); err != nil {
-		return nil, err
 	}
 	return set, nil
 }

@@ -1,0 +1,49 @@
+package e2e_test
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/manageddomains/md"
+	"github.com/manageddomains/md/acmeclient"
+	"github.com/manageddomains/md/store/storetest"
+)
+
+func TestBlockedDomainsDoNotWakeTogether(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		ca := md.CA{URL: w.ca.DirectoryURL()}
+		ca.Limits.Orders = acmeclient.Rate{Count: 20, Per: 10 * time.Hour}
+		var domains []md.Domain
+		for i := range 120 {
+			domains = append(domains, md.Domain{Names: []string{fmt.Sprintf("d%d.example.com", i)}})
+		}
+		m := w.manager(domains...)
+		m.Default.CAs = []md.CA{ca}
+		began := time.Now()
+		var mu sync.Mutex // guards woken
+		woken := make(map[time.Duration]int)
+		m.Store = &storetest.Faulty{Store: w.store, Fault: func(op storetest.Op) storetest.Fault {
+			if op.Kind == "put" && strings.HasPrefix(op.Key, "leases/") {
+				mu.Lock()
+				defer mu.Unlock()
+				woken[time.Since(began).Truncate(10*time.Second)]++
+			}
+			return storetest.FaultNone
+		}}
+		n := w.start(m)
+		time.Sleep(12 * time.Hour)
+		n.stopped()
+		delete(woken, 0) // at the start all of them look
+		for at, count := range woken {
+			if count > 40 {
+				t.Errorf("%d of 100 Domains that wait for order slots woke at %v, within ten seconds", count, at)
+			}
+		}
+		if got := len(w.ca.Certificates()); got < 40 {
+			t.Errorf("%d certificates in 12 hours, want the 44 that the limit allows, or nearly", got)
+		}
+	})
+}

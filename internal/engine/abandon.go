@@ -1,0 +1,140 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/manageddomains/md/acmeclient"
+	"github.com/manageddomains/md/internal/record"
+)
+
+// askFormerCA bounds what another CA than the one in use may take to say what
+// has become of an order: there may be a reason why it is not in use.
+const askFormerCA = time.Minute
+
+// errOfNoUse says of a credential that nothing was, or will be, issued for it.
+var errOfNoUse = errors.New("nothing was issued for it")
+
+// giveUp is for the staged credential of a key type which is about to be
+// written over, because its order leads nowhere at the CA and the account in
+// use. An issued certificate is never thrown away: the CA that has the order
+// is asked once what has become of it. If it has issued, that is the
+// certificate that is returned. If it cannot be asked, or what it has issued
+// is not what is wanted now, the credential goes to the archive, with its key
+// and the URL of its order.
+func (is *acmeIssuer) giveUp(ctx context.Context, t acmeclient.KeyType) (cred record.Credential, ok bool, err error) {
+	staged := is.staged.Credential(string(t))
+	if staged == nil || staged.Order == "" || is.spent[staged.Order] {
+		return record.Credential{}, false, nil
+	}
+	cred = *staged
+	if !cred.Complete() && !is.ours(&cred) {
+		is.step("asking for the order at another CA")
+		cred, err = is.fetch(ctx, cred)
+	}
+	if errors.Is(err, errOfNoUse) {
+		is.log.Info("a former order is given up", "order", cred.Order, "ca", cred.CA, "reason", err)
+		return record.Credential{}, false, nil
+	}
+	if err == nil && cred.Complete() {
+		err = checkCredential(&cred, is.def.Names, is.e.now())
+		if err == nil {
+			is.log.Info("a former order has led to a certificate", "order", cred.Order, "ca", cred.CA)
+			return cred, true, nil
+		}
+	}
+	is.log.Warn("a former order is given up; its key and its URL are kept in the archive",
+		"order", cred.Order, "ca", cred.CA, "error", err)
+	return record.Credential{}, false, is.keepInArchive(ctx, cred)
+}
+
+// ours reports whether an order was made at the CA and with the account in use.
+func (is *acmeIssuer) ours(c *record.Credential) bool {
+	return c.CA == is.ca.URL && c.Account == is.account.url
+}
+
+// fetch gets what another CA, or another account, has issued for a staged
+// credential. The error is errOfNoUse if that is nothing.
+func (is *acmeIssuer) fetch(ctx context.Context, cred record.Credential) (record.Credential, error) {
+	ctx, cancel := context.WithTimeout(ctx, askFormerCA)
+	defer cancel()
+	key, err := cred.Signer()
+	if err != nil {
+		return cred, err
+	}
+	session, err := is.sessionFor(ctx, &cred)
+	if err != nil {
+		return cred, err
+	}
+	order, err := session.Order(ctx, cred.Order)
+	if orderGone(err) {
+		return cred, fmt.Errorf("%w: %w", errOfNoUse, err)
+	}
+	if err != nil {
+		return cred, err
+	}
+	switch order.Status {
+	case acmeclient.StatusValid:
+	case acmeclient.StatusProcessing:
+		csr, err := acmeclient.CSR(key, order.Names)
+		if err != nil {
+			return cred, err
+		}
+		if order, err = session.Finalize(ctx, order, csr); err != nil {
+			return cred, err
+		}
+	default:
+		return cred, fmt.Errorf("%w: it is %s", errOfNoUse, order.Status)
+	}
+	chain, _, err := session.ChainTo(ctx, order, is.def.Chain)
+	if err != nil {
+		return cred, err
+	}
+	is.fill(&cred, order, chain)
+	return cred, nil
+}
+
+// sessionFor opens a session with the account of a staged credential.
+func (is *acmeIssuer) sessionFor(ctx context.Context, c *record.Credential) (*acmeclient.Session, error) {
+	client, err := is.e.clientAt(is.def, c.CA)
+	if err != nil {
+		return nil, err
+	}
+	account, _, err := is.e.records.Account(ctx, c.CA, record.DefaultAccount)
+	if err != nil {
+		return nil, err
+	}
+	if account.URL != c.Account {
+		return nil, fmt.Errorf("the account %.200q that ordered is not in use any more", c.Account)
+	}
+	key, err := account.Signer()
+	if err != nil {
+		return nil, err
+	}
+	return client.Session(key, account.URL), nil
+}
+
+// followAccount takes up the account that the staged order of a key type was
+// made with, if another process has registered that meanwhile.
+func (is *acmeIssuer) followAccount(ctx context.Context, t acmeclient.KeyType) error {
+	c := is.staged.Credential(string(t))
+	if c == nil || c.Order == "" || c.CA != is.ca.URL || c.Account == is.account.url {
+		return nil
+	}
+	account, _, err := is.e.records.Account(ctx, c.CA, record.DefaultAccount)
+	if err != nil || account.URL != c.Account {
+		return nil // it is another one, or there is none: giveUp sees to the order
+	}
+	is.e.mu.Lock()
+	delete(is.e.known, is.ca.URL)
+	is.e.mu.Unlock()
+	is.session = nil
+	return is.open(ctx)
+}
+
+// keepInArchive keeps a credential that is not to be used now.
+func (a *attempt) keepInArchive(ctx context.Context, c record.Credential) error {
+	return a.e.records.Keep(ctx, a.def.Name, &record.Set{Credentials: []record.Credential{c}})
+}

@@ -1,0 +1,133 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"time"
+
+	"github.com/manageddomains/md/acmeclient"
+	"github.com/manageddomains/md/internal/policy"
+)
+
+// fail counts a failure and computes when to try again.
+func (a *attempt) fail(ctx context.Context, err error, now time.Time) {
+	j := a.job
+	j.Errors++
+	j.Blocks = 0
+	if !errors.Is(err, acmeclient.ErrWait) {
+		j.Waits = 0
+	}
+	j.LastRun = now.UTC()
+	j.LastError, j.LastProblem = bounded(err.Error()), ""
+	if errors.Is(err, errPanic) {
+		j.Panics++
+	}
+	f := policy.Failure{
+		RetryAt: retryAt(err, now), Left: a.left(now), Costly: errors.Is(err, errBadCertificate),
+	}
+	count := j.Errors
+	if errors.As(err, new(*storeError)) {
+		// It is tried again soon after it has begun to fail, however long a
+		// CA has failed before.
+		j.StoreErrors++
+		count = j.StoreErrors
+	} else {
+		j.StoreErrors = 0
+	}
+	var p *acmeclient.Problem
+	if errors.As(err, &p) {
+		j.LastProblem = p.Type
+		f.Permanent = p.Permanent()
+	}
+	var rehearsal *rehearsalError
+	switch {
+	case errors.As(err, &rehearsal):
+		a.ledger(rehearsal.ca).heard(ctx, err, a.def.Names)
+	case a.ca.URL != "":
+		a.ledger(a.ca).heard(ctx, err, a.def.Names)
+		if p != nil && !p.AboutName() || errors.Is(err, errBadCertificate) { // the CA's own fault
+			count = a.countFailure()
+		}
+	}
+	j.Permanent = f.Permanent
+	j.NextRun = a.inTime(policy.Retry(f, a.e.cfg.RetryDelay, count, now, a.e.jitter()), f.RetryAt, now)
+	j.Tell(now, "renewal-error", j.LastError)
+	a.log.Error("renewal failed", "error", err, "attempts", j.Errors, "next", j.NextRun)
+}
+
+// wait notes what the CA, or its limits, let us wait for.
+func (a *attempt) wait(err error) {
+	now := a.e.now()
+	a.job.LastRun, a.job.StoreErrors = now.UTC(), 0
+	var blocked *blockedError
+	if errors.As(err, &blocked) {
+		a.job.Blocks++
+		a.job.NextRun = a.inTime(blocked.until.Add(a.stagger(blocked, now)), blocked.until, now)
+		a.job.LastError, a.job.Permanent = bounded(err.Error()), blocked.parked
+	} else {
+		a.job.Waits++
+		at := retryAt(err, now)
+		a.job.NextRun = a.inTime(at, at, now)
+	}
+	a.log.Info("waiting for the CA", "until", a.job.NextRun, "why", err)
+}
+
+// stagger is how much longer than to its end a Domain waits for a limit. Many
+// Domains may wait for the same one: they are not to come back at one moment,
+// only to have all but the first wait again.
+func (a *attempt) stagger(b *blockedError, now time.Time) time.Duration {
+	delay := policy.Backoff(cmp.Or(b.each, a.e.cfg.RetryDelay), a.job.Blocks, a.e.jitter())
+	if left := a.left(now); left > 0 {
+		delay = min(delay, left/20)
+	}
+	return delay
+}
+
+// countFailure counts a failure that is the CA's own fault, and returns the
+// count that the back-off goes by: the CA's own, and when all CAs have been
+// asked before, each one's share of all failures.
+func (a *attempt) countFailure() int {
+	t := a.job.Trials[a.ca.URL]
+	t.Failures++
+	a.job.Trials[a.ca.URL] = t
+	if t.Turns > 1 {
+		return max(t.Failures, a.job.Errors/len(a.def.CAs))
+	}
+	return t.Failures
+}
+
+// inTime is the moment of the next attempt: at, but where there is another CA
+// to turn to, no later than the moment to do that. Blocked is when the CA in
+// use wants to be asked again, zero if it has not said.
+func (a *attempt) inTime(at, blocked, now time.Time) time.Time {
+	t, asked := a.job.Trials[a.job.CA]
+	if !asked || len(a.def.CAs) < 2 {
+		return at.UTC()
+	}
+	t.Blocked = blocked.UTC()
+	a.job.Trials[a.job.CA] = t
+	next := policy.Chance(a.def.urls(), a.job.CA, a.trials(nil), a.job.Left, a.e.cfg.Failover, now)
+	if a.job.Trials[next].Turns == 0 { // one that has not been asked yet
+		return earlier(at, now.Add(policy.Backoff(a.e.cfg.RetryDelay, 1, a.e.jitter()))).UTC()
+	}
+	if turn := t.Since.Add(a.job.Left / 4); a.job.Left > 0 && turn.After(now) && turn.Before(at) {
+		at = turn
+	}
+	return at.UTC()
+}
+
+// retryAt is when the CA wants to hear from us again, zero if it did not say.
+func retryAt(err error, now time.Time) time.Time {
+	var p *acmeclient.Problem
+	if errors.As(err, &p) {
+		return p.RetryTime(now)
+	}
+	return time.Time{}
+}
+
+// bounded cuts a text that goes into the Store.
+func bounded(s string) string {
+	const most = 4 << 10
+	return s[:min(len(s), most)]
+}
