@@ -73,9 +73,10 @@
 //
 // Names may be written as people write them, in Unicode or ASCII, in any case;
 // they are converted as browsers do (UTS #46), and two spellings of a name are
-// one name. What cannot stand in a certificate is an error: IP addresses,
-// underscores, labels of more than 63 bytes, names of more than 253. A name
-// belongs to one Domain. A wildcard ("*.example.com") covers names with one
+// one name. What cannot stand in a certificate is an error: underscores, labels
+// of more than 63 bytes, names of more than 253. IP addresses are names, too:
+// they are served to clients that send no name, by the address they came to. A
+// name belongs to one Domain. A wildcard ("*.example.com") covers names with one
 // more label; where such a name is in another Domain itself, that Domain
 // serves it.
 //
@@ -90,11 +91,50 @@
 // the certificates of one that is no longer declared, if they cover all of its
 // names: it was renamed.
 //
-// A [CA] is known by name ("letsencrypt", "letsencrypt-staging") or given by
-// the URL of its ACME directory, with Roots if its own server has a
-// certificate from a private CA. One that wants accounts to be bound to a
-// contract with it (external account binding) cannot be used. What a Domain
-// leaves zero, Manager.Default fills.
+// A [CA] is known by name ("letsencrypt", "google", "zerossl" and others, see
+// [github.com/manageddomains/md/acmeclient.KnownCAs]) or given by the URL of
+// its ACME directory, with Roots if its own server has a certificate from a
+// private CA, and a Proxy if there is one on the way. One that wants accounts to
+// be bound to a contract with it gets the EAB that it has given you. What a
+// Domain leaves zero, Manager.Default fills.
+//
+// # What certificates are asked for
+//
+// Beside names and key types, a Domain may ask for a Profile or a Lifetime, for
+// a Chain to a certain root, for certificates that demand OCSP stapling, and for
+// the same key again (ReuseKey). CAs differ in what they offer. What one does
+// not offer is left out, and the log and the status tell of it ("warning"); it
+// is no reason to order again, because the CA would do the same. Only a Profile
+// with ProfileRequired is a condition.
+//
+// With Rehearse, the first order after a change goes to the CA's test
+// endpoint, so that a firewall that is closed spends no limits.
+//
+// A CA of the protocol Tailscale is the daemon of that name on this machine: it
+// has a certificate for one name, and needs neither account nor challenges.
+//
+// # Certificates of your own
+//
+// With CertFiles and KeyFiles, a Domain serves what somebody else looks after.
+// The files are read again when they change, and never in halves: while they do
+// not match, what was read before is served. Nothing is ordered for such a
+// Domain, unless its RenewMode is RenewAlways: then what was ordered is served
+// when the files are gone, or have expired. With RenewManual nothing is ordered
+// for any Domain, until somebody calls Renew. The event expiring warns of all
+// of them.
+//
+// # Names on demand
+//
+// Who serves customers' names cannot declare them all. Manager.OnDemand is
+// asked when a client wants a name that no Domain has, and returns the Domain
+// to have it in. The handshake waits for the certificate (OnDemandWait). From
+// there on the Domain is looked after like those that are declared, also after
+// a restart, as long as clients want it and OnDemand allows it.
+//
+// A client can make up any name. So OnDemand is asked once for all who want a
+// name at a moment, refusals are remembered for a minute, and questions are
+// rationed by client and by registered domain. It is the place to look whether
+// the name is a customer's: what it allows is ordered.
 //
 // # How names are proved
 //
@@ -129,6 +169,7 @@
 //	archive/<name>/…      former ones, and copies of what could not be read
 //	jobs/<name>           failures, the next attempt, what happened
 //	limits/<ca>/<id>/…    what the CA's limits leave to the account and to names
+//	declared/<name>       Domains that were allowed on demand
 //	leases/<name>         which process works on the Domain
 //	challenges/…          answers to challenges that are going on
 //
@@ -147,6 +188,8 @@
 //
 // The Store holds private keys. [store.Dir] makes files that only their owner
 // can read, and on Unix refuses a directory that others may write to.
+// [store.Encrypted] seals all that goes into another Store, for those that are
+// shared or belong to somebody else.
 // [store.Memory] keeps everything in the process, and orders anew at each
 // start: it is for tests.
 //
@@ -267,6 +310,12 @@
 // [status.JSON] serve that over HTTP. The report names all Domains and what
 // goes wrong with them: decide who may see it. The log goes to Manager.Logger.
 // Neither ever shows a key.
+//
+// # Moving here
+//
+// [Manager.Import] takes over certificates and accounts from certbot, certmagic
+// and Caddy, autocert, lego and acme.sh, and certificates from PEM files. Nothing
+// is ordered for what is there; it is renewed in its time.
 //
 // # Trying it
 //
