@@ -128,6 +128,33 @@ func TestARefusedNameIsNotAskedForAgainAtOnce(t *testing.T) {
 	})
 }
 
+func TestOnDemandHangsOrPanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		release := make(chan struct{})
+		m := w.manager(md.Domain{Names: []string{"example.test"}})
+		m.OnDemand = func(_ context.Context, name string, _ *tls.ClientHelloInfo) (md.Domain, error) {
+			if name == "hang.test" {
+				<-release
+			}
+			panic("no database")
+		}
+		n := w.start(m)
+		n.ready(time.Minute)
+		for _, name := range []string{"hang.test", "panic.test"} {
+			if _, err := w.serial(name); err == nil {
+				t.Errorf("%s was served", name)
+			}
+		}
+		if _, err := w.serial("example.test"); err != nil {
+			t.Errorf("another name: %v", err)
+		}
+		close(release)
+		synctest.Wait()
+		n.stopped()
+	})
+}
+
 func TestANameOnDemandFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)

@@ -188,16 +188,19 @@ func (d *demand) refuse(name string, pause time.Duration) {
 
 // allowed asks OnDemand for name; with no hello, whether what was allowed
 // before still is.
-func (e *Engine) allowed(ctx context.Context, name string, hello *tls.ClientHelloInfo) (def *Domain, err error) {
+func (e *Engine) allowed(ctx context.Context, name string, hello *tls.ClientHelloInfo) (*Domain, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, askLimit, fmt.Errorf("OnDemand has not answered within %v", askLimit))
 	defer cancel()
-	err = e.guarded(e.log, func() error {
-		def, err = e.cfg.OnDemand(ctx, name, hello)
+	answer := make(chan *Domain, 1) // one that comes too late goes nowhere
+	err := e.hook(ctx, "OnDemand for "+name, func(ctx context.Context) error {
+		def, err := e.cfg.OnDemand(ctx, name, hello)
+		answer <- def
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
+	def := <-answer
 	if !policy.Covers(def.Names, name) {
 		return nil, fmt.Errorf("OnDemand has returned a Domain without %s", name)
 	}

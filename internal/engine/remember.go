@@ -239,11 +239,7 @@ func (a *attempt) confirm(ctx context.Context, decision policy.Decision) error {
 	if first || !again && !decision.Due() {
 		return nil
 	}
-	var def *Domain
-	err := e.hook(ctx, "OnDemand for "+a.def.Name, func(ctx context.Context) (err error) {
-		def, err = e.allowed(ctx, a.def.Names[0], nil)
-		return err
-	})
+	def, err := e.allowed(ctx, a.def.Names[0], nil)
 	switch {
 	case errors.Is(err, ErrNotManaged):
 		return a.forget(err)
