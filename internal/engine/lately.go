@@ -27,8 +27,3 @@ func (l *lately[K, V]) put(key K, v V) {
 	}
 	l.recent[key] = v
 }
-
-func (l *lately[K, V]) remove(key K) {
-	delete(l.recent, key)
-	delete(l.former, key)
-}
