@@ -359,6 +359,11 @@ type Manager struct {
 	// seconds. Negative: not at all.
 	OnDemandWait time.Duration
 
+	// FallbackName is one of the names of the Domains, whose certificate is
+	// served to clients that send no name, or one that is in no Domain. They
+	// may well refuse it. Zero: they get the alert unrecognized_name.
+	FallbackName string
+
 	// Notifier is told what happens. Zero: nobody.
 	Notifier Notifier
 
@@ -850,6 +855,14 @@ func (m *Manager) Status() iter.Seq[status.Domain] {
 	return m.engine.Status()
 }
 
+// UnknownNames returns how many handshakes there were for names that were in
+// no Domain: of clients that were misled, or are looking for something. Each
+// is logged on the debug level.
+func (m *Manager) UnknownNames() uint64 {
+	m.once.Do(m.build)
+	return m.engine.UnknownNames()
+}
+
 func (m *Manager) logger() *slog.Logger { return cmp.Or(m.Logger, slog.Default()) }
 
 // start returns the engine, built at the first call, or what is wrong with
@@ -869,9 +882,19 @@ func (m *Manager) build() {
 	m.engine = engine.New(engine.Config{
 		Store: s, AcceptTerms: m.AcceptTerms, Notifier: m.Notifier, Logger: m.logger(),
 		HTTPClient: m.HTTPClient, CheckInterval: m.CheckInterval, RetryDelay: m.RetryDelay, Failover: m.RetryFailover,
-		OnDemand: m.onDemand(), OnDemandWait: cmp.Or(m.OnDemandWait, 15*time.Second), Recall: m.recall,
+		FallbackName: m.fallbackName(),
+		OnDemand:     m.onDemand(), OnDemandWait: cmp.Or(m.OnDemandWait, 15*time.Second), Recall: m.recall,
 	})
 	m.engine.SetDomains(defs)
+}
+
+// fallbackName returns FallbackName in ASCII.
+func (m *Manager) fallbackName() string {
+	name, err := asciiName(m.FallbackName)
+	if err != nil {
+		return "" // which resolve has reported
+	}
+	return name
 }
 
 // onDemand returns OnDemand as the engine asks it, nil if there is none.
@@ -897,15 +920,6 @@ func (m *Manager) recall(name string, names []string) (*engine.Domain, error) {
 	return m.resolveOne(Domain{Name: name, Names: names})
 }
 
-// resolveOne resolves a Domain that nobody has declared.
-func (m *Manager) resolveOne(d Domain) (*engine.Domain, error) {
-	defs, err := m.resolve([]Domain{d}, nil)
-	if err != nil {
-		return nil, err
-	}
-	return defs[0], nil
-}
-
 // store returns the Store that was meant.
 func (m *Manager) store() (Store, error) {
 	if m.Store != nil {
@@ -925,19 +939,23 @@ func (m *Manager) store() (Store, error) {
 // resolve makes of what was said what is meant, and finds everything that
 // cannot work. Whatever has been found before, if not nil, is joined to it.
 func (m *Manager) resolve(domains []Domain, found error) ([]*engine.Domain, error) {
-	r := resolver{names: make(map[string]string), taken: make(map[string]bool)}
-	if found != nil {
-		r.errs = append(r.errs, found)
-	}
-	r.manager(m)
+	r := newResolver(m, found)
 	defs := make([]*engine.Domain, 0, len(domains))
 	for i := range domains {
 		defs = append(defs, r.domain(i, domains[i]))
 	}
+	r.fallback(m.FallbackName)
 	if err := errors.Join(r.errs...); err != nil {
 		return nil, err
 	}
 	return defs, nil
+}
+
+// resolveOne resolves a Domain that nobody has declared.
+func (m *Manager) resolveOne(d Domain) (*engine.Domain, error) {
+	r := newResolver(m, nil)
+	def := r.domain(0, d)
+	return def, errors.Join(r.errs...)
 }
 
 // resolver gathers what is wrong with a Manager and its Domains.
@@ -946,6 +964,15 @@ type resolver struct {
 	names    map[string]string // DNS name → Name of the Domain that has it
 	taken    map[string]bool   // Names of Domains
 	errs     []error
+}
+
+func newResolver(m *Manager, found error) *resolver {
+	r := &resolver{names: make(map[string]string), taken: make(map[string]bool)}
+	if found != nil {
+		r.errs = append(r.errs, found)
+	}
+	r.manager(m)
+	return r
 }
 
 // place is where a field stands.
@@ -1047,6 +1074,20 @@ func (r *resolver) filled(d Domain) Domain {
 		d.CertFiles, d.KeyFiles = r.defaults.CertFiles, r.defaults.KeyFiles
 	}
 	return d
+}
+
+// fallback checks that FallbackName is a name of a Domain.
+func (r *resolver) fallback(said string) {
+	if said == "" {
+		return
+	}
+	name, err := asciiName(said)
+	if err == nil && r.names[name] == "" {
+		err = fmt.Errorf("%s is in none of the Domains; it must be one of their Names", said)
+	}
+	if err != nil {
+		r.fail(place{}, "FallbackName", err)
+	}
 }
 
 // identity checks that the Name can be kept, and that nobody else has it.

@@ -117,7 +117,7 @@ func (s *sim) newCA(i int) *simCA {
 		RetryAfter: pick(d.of("retry"), 0, 0, 10*time.Second, 5*time.Minute, time.Hour),
 		Limits: acmetest.Limits{
 			Orders:       acmetest.Rate{Count: pick(d.of("orders"), 60, 60, 12, 4), Per: 3 * time.Hour},
-			Failures:     acmetest.Rate{Count: pick(d.of("failures"), 5, 5, 2, 1), Per: time.Hour},
+			Failures:     acmetest.Rate{Count: pick(d.of("failures"), 5, 5, 3), Per: time.Hour},
 			Certificates: acmetest.Rate{Count: pick(d.of("certificates"), 5, 5, 4), Per: 7 * day},
 		},
 		Challenges: []string{"http-01", "tls-alpn-01"},

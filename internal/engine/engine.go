@@ -91,6 +91,9 @@ type Config struct {
 	RetryDelay    time.Duration
 	Failover      int // failures at one CA before the next
 
+	// FallbackName is served where nothing else is; "": nothing.
+	FallbackName string
+
 	// OnDemand allows a name that no Domain has, and returns its Domain; the
 	// error is ErrNotManaged if nobody wants it. With no hello it is asked
 	// whether it still does. Nil: nothing is had on demand.
@@ -215,6 +218,9 @@ func New(cfg Config) *Engine {
 		wake:    make(chan struct{}, 1),
 	}
 	e.records = &record.Records{Store: e.store}
+	if cfg.OnDemand == nil { // else OnDemand is asked first
+		e.table.FallbackName = cfg.FallbackName
+	}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
 	}

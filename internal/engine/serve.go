@@ -33,11 +33,43 @@ func (e *Engine) Certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, erro
 		return cert, nil
 	case site != nil:
 		return e.firstCertificate(hello, site.Domain)
-	case e.cfg.OnDemand != nil && hello.ServerName != "":
-		return e.demanded(hello)
+	case e.cfg.OnDemand != nil:
+		return e.demandedOrFallback(hello)
 	}
-	return nil, fmt.Errorf("%w: %.253q", ErrNotManaged, hello.ServerName)
+	return nil, e.unmanaged(hello, nil)
 }
+
+// demandedOrFallback asks OnDemand for a name, and serves FallbackName if it is
+// not to be had.
+func (e *Engine) demandedOrFallback(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	var err error
+	if hello.ServerName != "" {
+		var cert *tls.Certificate
+		if cert, err = e.demanded(hello); err == nil {
+			return cert, nil
+		}
+	}
+	if e.cfg.FallbackName != "" {
+		other := *hello
+		other.ServerName = e.cfg.FallbackName
+		if cert, _ := e.table.Certificate(&other); cert != nil {
+			return cert, nil
+		}
+	}
+	return nil, e.unmanaged(hello, err)
+}
+
+// unmanaged is the error for a hello that nothing serves.
+func (e *Engine) unmanaged(hello *tls.ClientHelloInfo, why error) error {
+	e.log.Debug("a client asks for a name that is not managed", "name", bounded(hello.ServerName), "reason", why)
+	if why != nil {
+		return why
+	}
+	return fmt.Errorf("%w: %.253q", ErrNotManaged, hello.ServerName)
+}
+
+// UnknownNames is how many hellos there were for names that nothing served.
+func (e *Engine) UnknownNames() uint64 { return e.table.UnknownNames() }
 
 // firstCertificate is for a Domain of which nothing is served yet: its value
 // in the Store may not have been read, or it has none.
