@@ -60,6 +60,11 @@ type (
 	// CA is a certificate authority, by name or by URL.
 	CA = acmeclient.CA
 
+	// EAB binds accounts to one at the CA's web site, and Secret is its key,
+	// which is printed as ***.
+	EAB    = acmeclient.EAB
+	Secret = acmeclient.Secret
+
 	// Problem says what could not be done at a CA, and whether and when to
 	// try again: errors.As finds a *Problem in the errors of Renew and in
 	// Event.Err.
@@ -104,6 +109,9 @@ var (
 	// ErrVeto is what a Notifier wraps to veto an event.
 	ErrVeto = status.ErrVeto
 )
+
+// NewSecret returns text as a Secret.
+func NewSecret(text string) Secret { return acmeclient.NewSecret(text) }
 
 // ConfigError says which field of which Domain cannot work. Check finds all
 // of them at once and joins them: print the error, which has a line for each,

@@ -59,6 +59,20 @@ func (c *Client) renewalInfo(ctx context.Context, certID string) (RenewalInfo, *
 		return RenewalInfo{}, &Problem{Op: op, URL: doc.RenewalInfo, Err: fmt.Errorf("%q is not the ID of a certificate (RFC 9773 §4.1); CertID returns it", clean(certID, maxShort))}
 	}
 	where := strings.TrimSuffix(doc.RenewalInfo, "/") + "/" + certID
+	var info RenewalInfo
+	var p *Problem
+	if err := c.transport.look(ctx, where, func() (bool, error) {
+		if info, p = c.askRenewalInfo(ctx, op, where); p != nil {
+			return isWorthRepeating(p), p
+		}
+		return false, nil
+	}); err != nil {
+		return RenewalInfo{}, newProblem(op, &call{url: where}, err)
+	}
+	return info, nil
+}
+
+func (c *Client) askRenewalInfo(ctx context.Context, op, where string) (RenewalInfo, *Problem) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, where, nil)
 	if err != nil {
 		return RenewalInfo{}, &Problem{Op: op, URL: where, Err: err}

@@ -48,15 +48,15 @@ func (s *Session) Authorization(ctx context.Context, url string) (*Authorization
 	return a, err
 }
 
-func (s *Session) authorization(ctx context.Context, op, url string) (*Authorization, *reply, error) {
-	r, err := s.do(ctx, op, url, func(ctx context.Context) error {
+func (s *Session) authorization(ctx context.Context, op, url string) (a *Authorization, r *reply, err error) {
+	err = s.look(ctx, op, url, func(ctx context.Context) error {
 		_, err := s.acme.GetAuthorization(ctx, url)
 		return err
+	}, func(answer *reply) (err error) {
+		r = answer
+		a, err = s.decodeAuthorization(op, url, r)
+		return err
 	})
-	if err != nil {
-		return nil, nil, err
-	}
-	a, err := s.decodeAuthorization(op, url, r)
 	return a, r, err
 }
 
@@ -101,9 +101,13 @@ func (s *Session) accepted(ctx context.Context, op, url string, err error) (*rep
 	if ctx.Err() != nil || !errors.As(err, &p) || p.Status == http.StatusTooManyRequests {
 		return nil, false
 	}
-	r, err := s.do(ctx, op, url, func(ctx context.Context) error {
+	var r *reply
+	err = s.look(ctx, op, url, func(ctx context.Context) error {
 		_, err := s.acme.GetChallenge(ctx, url)
 		return err
+	}, func(answer *reply) error {
+		r = answer
+		return r.decode(op, &struct{}{})
 	})
 	if err != nil {
 		return nil, false

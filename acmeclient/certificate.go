@@ -96,16 +96,21 @@ func rootOf(chain [][]byte) string {
 
 // download fetches one chain.
 func (s *Session) download(ctx context.Context, op, url string) (chain [][]byte, warnings []string, r *reply, err error) {
-	r, err = s.do(ctx, op, url, func(ctx context.Context) error {
+	err = s.look(ctx, op, url, func(ctx context.Context) error {
 		_, err := s.acme.FetchCert(ctx, url, true)
 		return err
+	}, func(answer *reply) (err error) {
+		r = answer
+		chain, warnings, err = parseChain(r.body)
+		if err == nil {
+			return nil
+		}
+		p := r.invalidReply(op, err.Error())
+		p.garbled = r.garbled() && len(chain) == 0
+		return p
 	})
 	if err != nil {
 		return nil, nil, nil, err
-	}
-	chain, warnings, err = parseChain(r.body)
-	if err != nil {
-		return nil, nil, nil, r.invalidReply(op, err.Error())
 	}
 	return chain, warnings, r, nil
 }

@@ -221,7 +221,15 @@ func (t *transport) fly(ctx context.Context, f *directoryFlight) {
 	f.abandoned = f.err != nil && ctx.Err() != nil
 }
 
-func (t *transport) fetchDirectory(ctx context.Context) (*directoryDoc, error) {
+func (t *transport) fetchDirectory(ctx context.Context) (doc *directoryDoc, err error) {
+	err = t.look(ctx, t.directoryURL, func() (bool, error) {
+		doc, err = t.fetchDirectoryOnce(ctx)
+		return isWorthRepeating(err), err
+	})
+	return doc, err
+}
+
+func (t *transport) fetchDirectoryOnce(ctx context.Context) (*directoryDoc, error) {
 	const op = "read the CA's directory"
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, t.directoryURL, nil)
 	if err != nil {
@@ -239,7 +247,7 @@ func (t *transport) fetchDirectory(ctx context.Context) (*directoryDoc, error) {
 	}
 	doc, err := parseDirectory(r.body, t.plainLoopback)
 	if err != nil {
-		return nil, &Problem{Op: op, URL: t.directoryURL, Status: r.status, Err: err}
+		return nil, &Problem{Op: op, URL: t.directoryURL, Status: r.status, Err: err, garbled: r.garbled() && !json.Valid(r.body)}
 	}
 	t.nonces.put(r.nonce(), r.at)
 	return doc, nil

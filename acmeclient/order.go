@@ -45,15 +45,15 @@ func (s *Session) Order(ctx context.Context, url string) (*Order, error) {
 	return o, err
 }
 
-func (s *Session) order(ctx context.Context, op, url string) (*Order, *reply, error) {
-	r, err := s.do(ctx, op, url, func(ctx context.Context) error {
+func (s *Session) order(ctx context.Context, op, url string) (o *Order, r *reply, err error) {
+	err = s.look(ctx, op, url, func(ctx context.Context) error {
 		_, err := s.acme.GetOrder(ctx, url)
 		return err
+	}, func(answer *reply) (err error) {
+		r = answer
+		o, err = decodeOrder(op, url, r)
+		return err
 	})
-	if err != nil {
-		return nil, nil, err
-	}
-	o, err := decodeOrder(op, url, r)
 	return o, r, err
 }
 

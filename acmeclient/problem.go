@@ -55,7 +55,8 @@ type Problem struct {
 	RetryAt     time.Time    // not before then, says the CA; zero: it says nothing. At most two days ahead
 	Err         error        // what happened when it was not the CA that complained; see Unwrap
 
-	bound bool // an external account was given: what is unauthorized may be that
+	bound   bool // an external account was given: what is unauthorized may be that
+	garbled bool // a good reply was cut off, or is something else altogether: it may come when asked for again
 }
 
 // A Subproblem is the part of a Problem that is about one name (RFC 8555 §6.7.1).
@@ -279,7 +280,9 @@ func (r *reply) invalidReply(op, what string) *Problem {
 func (r *reply) decode(op string, v any) error {
 	var wrongType *json.UnmarshalTypeError
 	if err := json.Unmarshal(r.body, v); err != nil && !errors.As(err, &wrongType) {
-		return r.invalidReply(op, "is not JSON: "+clean(err.Error(), maxShort))
+		p := r.invalidReply(op, "is not JSON: "+clean(err.Error(), maxShort))
+		p.garbled = r.garbled()
+		return p
 	}
 	return nil
 }

@@ -46,6 +46,7 @@ type call struct {
 	key       crypto.Signer
 
 	reply    *reply // to the last request; nil if there was none
+	posted   bool   // the last request was the POST, not one for what it needs first: the directory, a nonce
 	badNonce bool   // the last reply refused the nonce
 	nonce    string // the one that came with the refusal, for the repetition
 }
@@ -70,7 +71,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if c == nil {
 		c = &call{}
 	}
-	c.reply = nil
+	c.reply, c.posted = nil, req.Method == http.MethodPost
 	switch req.Method {
 	case http.MethodGet:
 		doc, err := t.directory(req.Context())
@@ -108,12 +109,11 @@ func (t *transport) newNonce(req *http.Request, c *call) (*http.Response, error)
 		r := &reply{status: http.StatusOK, header: http.Header{"Replay-Nonce": {nonce}}}
 		return r.response(req), nil
 	}
-	r, err := t.send(req, nil)
+	r, err := t.askNonce(req)
 	if err != nil {
 		return nil, err
 	}
-	nonce = r.nonce()
-	if nonce == "" {
+	if r.nonce() == "" {
 		r.header.Del("Replay-Nonce")
 		if r.good() {
 			return nil, errors.New("the CA answers a request for a nonce without one (Replay-Nonce, RFC 8555 §6.5.1)")
@@ -121,6 +121,18 @@ func (t *transport) newNonce(req *http.Request, c *call) (*http.Response, error)
 		c.reply = r
 	}
 	return r.response(req), nil
+}
+
+// askNonce returns the CA's reply to a request for a nonce, the last if it had to be repeated.
+func (t *transport) askNonce(req *http.Request) (*reply, error) {
+	var r *reply
+	err := t.look(req.Context(), req.URL.String(), func() (again bool, err error) {
+		if r, err = t.send(req, nil); err != nil {
+			return isWorthRepeating(err), err
+		}
+		return r.nonce() == "" && (r.garbled() || isWorthRepeating(parseProblem(r))), nil
+	})
+	return r, err
 }
 
 // post sends a signed request. A good reply goes to the call, and x/crypto gets errTaken; it sees only refusals.
@@ -172,7 +184,7 @@ func (t *transport) send(req *http.Request, body []byte) (*reply, error) {
 			return nil, req.Context().Err()
 		}
 		if ctx.Err() != nil {
-			err = timeoutError{t.limit}
+			err = &lostError{timeoutError{t.limit}}
 		}
 		t.log.DebugContext(ctx, "ACME request failed", "method", req.Method, "url", req.URL.Redacted(), "error", err)
 		t.dir.distrust(req.URL.String())
@@ -195,7 +207,7 @@ func (timeoutError) Timeout() bool   { return true }
 func (t *transport) exchange(req *http.Request) (*reply, error) {
 	res, err := t.base.RoundTrip(req)
 	if err != nil {
-		return nil, err
+		return nil, &lostError{err}
 	}
 	defer res.Body.Close()
 	if res.StatusCode >= 300 && res.StatusCode < 400 {
@@ -204,7 +216,7 @@ func (t *transport) exchange(req *http.Request) (*reply, error) {
 	}
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxBody+1))
 	if err != nil {
-		return nil, fmt.Errorf("the CA's reply broke off: %w", err)
+		return nil, &lostError{fmt.Errorf("the CA's reply broke off: %w", err)}
 	}
 	if len(body) > maxBody {
 		return nil, fmt.Errorf("the CA's reply is larger than %d bytes", maxBody)

@@ -45,6 +45,9 @@ type lifeline struct {
 	dead chan struct{}
 }
 
+// errDead is what a process meets that is no more.
+var errDead = errors.New("the process is dead")
+
 func newLifeline() *lifeline { return &lifeline{dead: make(chan struct{})} }
 
 func (l *lifeline) sever() {
@@ -57,7 +60,7 @@ func (l *lifeline) sever() {
 func (l *lifeline) client(base *http.Client) *http.Client {
 	return &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
 		if l.cut.Load() {
-			return nil, errors.New("the process is dead")
+			return nil, errDead
 		}
 		return base.Transport.RoundTrip(r)
 	})}

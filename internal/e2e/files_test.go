@@ -216,7 +216,7 @@ func TestRenewManual(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		m := w.manager(md.Domain{Names: []string{"example.test"}, RenewMode: md.RenewManual})
-		n := w.start(m)
+		n := w.startIn(hourly(), m)
 		defer n.stopped()
 		time.Sleep(day)
 		if got := len(w.ca.Orders()); got != 0 {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/manageddomains/md"
+	"github.com/manageddomains/md/internal/engine"
 )
 
 // customers allow the names that are in it, on demand.
@@ -54,6 +55,11 @@ func (c *customers) set(name string, allowed bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.names[name] = allowed
+}
+
+// hourly has the clock looked at each hour, for tests that take months.
+func hourly() context.Context {
+	return engine.WithKnobs(context.Background(), engine.Knobs{Tick: time.Hour})
 }
 
 // count tells how often question was asked.
@@ -183,7 +189,7 @@ func TestWhatWasHadOnDemandIsRemembered(t *testing.T) {
 		c := newCustomers("shop.test")
 		m := w.manager()
 		m.OnDemand = c.allow
-		n := w.start(m)
+		n := w.startIn(hourly(), m)
 		before, err := w.serial("shop.test")
 		if err != nil {
 			t.Fatal(err)
@@ -197,7 +203,7 @@ func TestWhatWasHadOnDemandIsRemembered(t *testing.T) {
 		if err := m.Load(context.Background()); err != nil {
 			t.Fatal(err)
 		}
-		n = w.start(m)
+		n = w.startIn(hourly(), m)
 		defer func() { n.stopped() }()
 		after, err := w.serial("shop.test")
 		if err != nil || after != before {
@@ -252,7 +258,7 @@ func TestOnDemandEndsADomain(t *testing.T) {
 		c := newCustomers("shop.test")
 		m := w.manager()
 		m.OnDemand = c.allow
-		n := w.start(m)
+		n := w.startIn(hourly(), m)
 		defer n.stopped()
 		if _, err := w.serial("shop.test"); err != nil {
 			t.Fatal(err)
@@ -277,7 +283,7 @@ func TestADeclaredDomainTakesOverFromOnDemand(t *testing.T) {
 		c := newCustomers("shop.test")
 		m := w.manager()
 		m.OnDemand = c.allow
-		n := w.start(m)
+		n := w.startIn(hourly(), m)
 		defer n.stopped()
 		before, err := w.serial("shop.test")
 		if err != nil {

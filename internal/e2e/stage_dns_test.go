@@ -54,6 +54,28 @@ func (z *zone) CleanUp(_ context.Context, c challenge.Challenge) error {
 	return nil
 }
 
+// provider is the zone as one process reaches it.
+type provider struct {
+	*zone
+	link *link
+}
+
+// Present implements md.Challenger.
+func (p *provider) Present(ctx context.Context, c challenge.Challenge) error {
+	if !p.link.pass() {
+		return errDead
+	}
+	return p.zone.Present(ctx, c)
+}
+
+// CleanUp implements md.Challenger.
+func (p *provider) CleanUp(ctx context.Context, c challenge.Challenge) error {
+	if !p.link.pass() {
+		return errDead
+	}
+	return p.zone.CleanUp(ctx, c)
+}
+
 func (z *zone) refusal() error {
 	switch z.mood {
 	case "fails":

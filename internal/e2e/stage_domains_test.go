@@ -77,6 +77,21 @@ func (s *stage) addChallenger(d *md.Domain, typ string) error {
 	return nil
 }
 
+// domainsFor is the configuration as the process behind a link reads it.
+func (s *stage) domainsFor(l *link) []md.Domain {
+	domains := slices.Clone(s.domains)
+	for i := range domains {
+		d := &domains[i]
+		d.Challengers = slices.Clone(d.Challengers)
+		for j, c := range d.Challengers {
+			if c == md.Challenger(&s.zone) {
+				d.Challengers[j] = &provider{zone: &s.zone, link: l}
+			}
+		}
+	}
+	return domains
+}
+
 // identity is the Name of a Domain.
 func identity(d md.Domain) string {
 	if d.Name != "" || len(d.Names) == 0 {

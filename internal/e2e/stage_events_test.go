@@ -39,7 +39,7 @@ type messenger struct {
 // Notify implements md.Notifier.
 func (m *messenger) Notify(ctx context.Context, e md.Event) error {
 	if !m.link.pass() {
-		return errors.New("the process is dead")
+		return errDead
 	}
 	m.news.mu.Lock()
 	m.news.told = append(m.news.told, telegram{Event: e, node: m.node, at: time.Now()})

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -163,7 +162,7 @@ func (s *stage) boot(m *member) error {
 		return errors.New("declare a ca first")
 	}
 	l := &link{lifeline: newLifeline()}
-	manager := s.manager(slices.Clone(s.domains)...)
+	manager := s.manager(s.domainsFor(l)...)
 	manager.Default.CAs = []md.CA{s.cas[s.caNames[0]].configured()}
 	manager.Store = &storetest.Faulty{Store: s.store, Fault: func(op storetest.Op) storetest.Fault {
 		l.pace()
@@ -279,6 +278,6 @@ func (s *stage) reloadCommand(c *command) error {
 		}
 	}
 	return s.each(c, func(m *member) error {
-		return m.node.m.Update(context.Background(), slices.Clone(s.domains))
+		return m.node.m.Update(context.Background(), s.domainsFor(m.link))
 	})
 }

@@ -123,7 +123,7 @@ func TestWishes(t *testing.T) {
 					test.ca(w.ca)
 				}
 				test.domain.Names = []string{"example.test"}
-				n := w.start(w.manager(test.domain))
+				n := w.startIn(hourly(), w.manager(test.domain))
 				defer n.stopped()
 				n.ready(time.Hour)
 				time.Sleep(time.Minute) // until the attempt has ended
@@ -162,7 +162,7 @@ func TestTheKeyIsUsedAgainIfThatIsWanted(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t)
-				n := w.start(w.manager(md.Domain{Names: []string{"example.test"}, ReuseKey: reuse}))
+				n := w.startIn(hourly(), w.manager(md.Domain{Names: []string{"example.test"}, ReuseKey: reuse}))
 				defer n.stopped()
 				n.ready(time.Minute)
 				before := leafOf(t, n.m, "example.test")
@@ -201,7 +201,7 @@ func TestRehearsal(t *testing.T) {
 			}
 			return w.ca.Client().Transport.RoundTrip(r)
 		})}
-		n := w.start(m)
+		n := w.startIn(hourly(), m)
 		defer n.stopped()
 		time.Sleep(2 * time.Hour)
 		if got := len(w.ca.Orders()); got != 0 {
