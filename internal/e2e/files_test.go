@@ -212,6 +212,29 @@ func TestFilesThatCannotBeUsedAreConfigErrors(t *testing.T) {
 	}
 }
 
+func TestAnUpdateBringsOtherFiles(t *testing.T) {
+	p, other := newPair(t), newPair(t)
+	p.write(mint(t, 1, day, "example.test"))
+	other.write(mint(t, 2, day, "example.test"))
+	domain := md.Domain{Names: []string{"example.test"}, CertFiles: []string{p.cert}, KeyFiles: []string{p.key}}
+	m := newWorld(t).manager(domain)
+	if err := m.Load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	domain.CertFiles, domain.KeyFiles = []string{other.cert}, []string{other.key}
+	if err := m.Update(t.Context(), []md.Domain{domain}); err != nil {
+		t.Fatal(err)
+	}
+	if got := servedSerial(t, m, "example.test"); got != 2 {
+		t.Errorf("serial %d is served after the Update, want 2", got)
+	}
+	domain.KeyFiles = []string{p.key}
+	var config *md.ConfigError
+	if err := m.Update(t.Context(), []md.Domain{domain}); !errors.As(err, &config) {
+		t.Errorf("files that do not match: got %v, want a ConfigError", err)
+	}
+}
+
 func TestRenewManual(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)

@@ -15,6 +15,9 @@ func (v *driver) reconfigure(d draw) {
 	what := pick(d.of("what"), "add a name", "add a name", "remove a name", "move a name", "rename", "remove a Domain",
 		"bring a Domain back", "key types", "CAs", "add a Domain")
 	v.change(what, func(domains []md.Domain) []md.Domain { return v.reconfigured(what, d, domains) })
+	if what == "add a name" && d.of("too early").chance(0.4) {
+		v.blockNames(d, v.lastName)
+	}
 	for _, n := range v.alive() {
 		v.after(d.of("telling", n.id).between(time.Second, time.Hour), func() { v.tell(n) })
 	}

@@ -200,9 +200,12 @@ func (v *driver) block(d draw) {
 	if len(domains) == 0 {
 		return
 	}
-	domain := domains[d.of("which").below(len(domains))]
+	v.blockNames(d, domains[d.of("which").below(len(domains))].Names...)
+}
+
+func (v *driver) blockNames(d draw, names ...string) {
 	length := d.of("length").between(time.Hour, 5*day)
-	for _, name := range domain.Names {
+	for _, name := range names {
 		v.during("name "+name, "validators cannot reach it", length, func() {}, func() {})
 	}
 }

@@ -43,6 +43,7 @@ type sim struct {
 	parked   []md.Domain // removed ones, which may come back
 	since    map[string]time.Time
 	count    int // of names ever made
+	lastName string
 	troubles troubles
 	nodes    []*simNode // that are alive, by place; nil: none
 
@@ -117,7 +118,7 @@ func (s *sim) newCA(i int) *simCA {
 		RetryAfter: pick(d.of("retry"), 0, 0, 10*time.Second, 5*time.Minute, time.Hour),
 		Limits: acmetest.Limits{
 			Orders:       acmetest.Rate{Count: pick(d.of("orders"), 60, 60, 12, 4), Per: 3 * time.Hour},
-			Failures:     acmetest.Rate{Count: pick(d.of("failures"), 5, 5, 3), Per: time.Hour},
+			Failures:     acmetest.Rate{Count: pick(d.of("failures"), 5, 3, 1), Per: time.Hour},
 			Certificates: acmetest.Rate{Count: pick(d.of("certificates"), 5, 5, 4), Per: 7 * day},
 		},
 		Challenges: []string{"http-01", "tls-alpn-01"},
@@ -137,6 +138,9 @@ func (s *sim) newCA(i int) *simCA {
 		},
 	}
 	limits := ca.CA.Limits
+	// It allows one failure more than it says: a node that crashes before it
+	// knows of one cannot count it.
+	ca.CA.Limits.Failures.Count++
 	ca.client = ca.Client()
 	ca.offer = md.CA{URL: ca.DirectoryURL(), Limits: acmeclient.Limits{
 		Orders:       acmeclient.Rate(limits.Orders),
@@ -202,7 +206,8 @@ func (s *sim) newDomain() md.Domain {
 
 func (s *sim) newName(zone string) string {
 	s.count++
-	return fmt.Sprintf("n%d.%s", s.count, zone)
+	s.lastName = fmt.Sprintf("n%d.%s", s.count, zone)
+	return s.lastName
 }
 
 // config returns the Domains as they are.

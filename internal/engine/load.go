@@ -37,6 +37,9 @@ func (e *Engine) Load(ctx context.Context) error {
 			if err == nil {
 				err = e.loadOne(ctx, d)
 			}
+			if err == nil {
+				err = e.readFiles(d) // which may be others since it was loaded
+			}
 			if err != nil {
 				e.mu.Lock()
 				if d.state == idle && !d.loaded {

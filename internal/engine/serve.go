@@ -177,7 +177,9 @@ func (s snapshot) report(now time.Time) status.Domain {
 	if n := len(s.job.Revocations); n > 0 && r.Reason == "" {
 		r.Reason = fmt.Sprintf("%d former certificates are still to be revoked", n)
 	}
-	r.RenewAt = decision.At
+	if !s.def.Manual {
+		r.RenewAt = decision.At
+	}
 	switch {
 	case len(s.certs) == 0:
 		r.State = status.Pending
