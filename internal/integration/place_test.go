@@ -25,7 +25,13 @@ import (
 // listen opens a port of loopback that the kernel chooses.
 func listen(tb testing.TB) net.Listener {
 	tb.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	return listenAt(tb, "127.0.0.1")
+}
+
+// listenAt opens a port of a loopback address.
+func listenAt(tb testing.TB, address string) net.Listener {
+	tb.Helper()
+	listener, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -58,7 +64,13 @@ type place struct {
 
 func newPlace(tb testing.TB) *place {
 	tb.Helper()
-	return &place{listen(tb).(*net.TCPListener), listen(tb).(*net.TCPListener)}
+	return newPlaceAt(tb, "127.0.0.1")
+}
+
+// newPlaceAt makes a place at a loopback address.
+func newPlaceAt(tb testing.TB, address string) *place {
+	tb.Helper()
+	return &place{listenAt(tb, address).(*net.TCPListener), listenAt(tb, address).(*net.TCPListener)}
 }
 
 // files returns copies of both listeners to give to another process.

@@ -18,14 +18,18 @@ type witness struct {
 	requests  int
 	accounts  int      // registered anew
 	orders    int      // made
+	replaced  []string // by each order: the certificate that it said it replaces (RFC 9773 §5), or ""
 	finalized [][]byte // public keys of the certificates that were asked for
 }
 
-// Pebble's paths.
+// Pebble's paths, and how step-ca's end.
 const (
 	pathNewAccount = "/sign-me-up"
 	pathNewOrder   = "/order-plz"
 	pathFinalize   = "/finalize-order/"
+
+	stepCANewAccount = "/new-account"
+	stepCANewOrder   = "/new-order"
 )
 
 // wrap is for localca.Config.Wrap.
@@ -47,10 +51,11 @@ func (w *witness) see(path string, request []byte, status int) {
 	defer w.mu.Unlock()
 	w.requests++
 	switch {
-	case path == pathNewAccount && status == http.StatusCreated:
+	case (path == pathNewAccount || strings.HasSuffix(path, stepCANewAccount)) && status == http.StatusCreated:
 		w.accounts++
-	case path == pathNewOrder && status == http.StatusCreated:
+	case (path == pathNewOrder || strings.HasSuffix(path, stepCANewOrder)) && status == http.StatusCreated:
 		w.orders++
+		w.replaced = append(w.replaced, replacedBy(request))
 	case strings.HasPrefix(path, pathFinalize) && status == http.StatusOK:
 		w.finalized = append(w.finalized, keyAskedFor(request))
 	}
@@ -66,13 +71,8 @@ func (w *witness) counts() (requests, accounts, orders int) {
 // keyAskedFor returns the public key (PKIX) of the CSR in a request that
 // finalizes an order, or nil.
 func keyAskedFor(request []byte) []byte {
-	var signed struct{ Payload string }
 	var payload struct{ CSR string }
-	if json.Unmarshal(request, &signed) != nil {
-		return nil
-	}
-	text, err := base64.RawURLEncoding.DecodeString(signed.Payload)
-	if err != nil || json.Unmarshal(text, &payload) != nil {
+	if !decodePayload(request, &payload) {
 		return nil
 	}
 	der, err := base64.RawURLEncoding.DecodeString(payload.CSR)
@@ -88,6 +88,24 @@ func keyAskedFor(request []byte) []byte {
 		return nil
 	}
 	return key
+}
+
+// replacedBy returns the certificate that the order in a request says that it
+// replaces.
+func replacedBy(request []byte) string {
+	var payload struct{ Replaces string }
+	decodePayload(request, &payload)
+	return payload.Replaces
+}
+
+// decodePayload decodes what is signed in a request.
+func decodePayload(request []byte, into any) bool {
+	var signed struct{ Payload string }
+	if json.Unmarshal(request, &signed) != nil {
+		return false
+	}
+	text, err := base64.RawURLEncoding.DecodeString(signed.Payload)
+	return err == nil && json.Unmarshal(text, into) == nil
 }
 
 // statusWriter remembers the status of an answer.
