@@ -81,6 +81,11 @@ func (is *acmeIssuer) whyNotReady(ctx context.Context, proofs []*proof, err erro
 	var errs []error
 	for _, p := range proofs {
 		authz, lookErr := is.session.Authorization(ctx, p.authz.URL)
+		if lookErr != nil && !errors.Is(err, acmeclient.ErrWait) {
+			// Some name has failed, maybe this one. One failure too many is
+			// counted rather than one that the CA counts and we do not.
+			is.ledger(is.ca).failed(ctx, nameOf(p.authz))
+		}
 		if lookErr != nil || authz.Problem == nil {
 			continue
 		}
@@ -111,6 +116,9 @@ func (is *acmeIssuer) pending(ctx context.Context, order *acmeclient.Order) ([]*
 			continue
 		case acmeclient.StatusPending, acmeclient.StatusProcessing:
 		default:
+			if authz.Status == acmeclient.StatusInvalid { // and nobody has counted it
+				is.ledger(is.ca).failed(ctx, nameOf(authz))
+			}
 			return nil, fmt.Errorf("%w: its authorization for %s is %s", errSpent, authz.Name, authz.Status)
 		}
 		p := &proof{authz: authz, choices: is.choices(authz)}
