@@ -108,22 +108,24 @@ func TestUnusableAccountsAreRefused(t *testing.T) {
 }
 
 func TestRegisterPassesOnWhatTheCARefuses(t *testing.T) {
-	f := newFakeCA()
-	f.mux.HandleFunc("/account", answer(http.StatusBadRequest, problemBody("invalidContact", "no such mailbox")))
-	_, err := f.client(t).Register(t.Context(), testKey(t, P256), []string{"x@y.example"}, true)
-	if p := wantProblem(t, err); !p.Permanent() || p.Kind() != "invalidContact" || p.Op != "register an account" {
-		t.Errorf("got %+v, want invalidContact", p)
-	}
-	f = newFakeCA()
-	f.mux.HandleFunc("/dir", answer(500, ""))
-	c, err := New(CA{URL: fakeBase + "/dir"}, &http.Client{Transport: f}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = c.Register(t.Context(), testKey(t, P256), nil, true)
-	if p := wantProblem(t, err); p.Status != 500 {
-		t.Errorf("got %+v, want status 500", p)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeCA()
+		f.mux.HandleFunc("/account", answer(http.StatusBadRequest, problemBody("invalidContact", "no such mailbox")))
+		_, err := f.client(t).Register(t.Context(), testKey(t, P256), []string{"x@y.example"}, true)
+		if p := wantProblem(t, err); !p.Permanent() || p.Kind() != "invalidContact" || p.Op != "register an account" {
+			t.Errorf("got %+v, want invalidContact", p)
+		}
+		f = newFakeCA()
+		f.mux.HandleFunc("/dir", answer(500, ""))
+		c, err := New(CA{URL: fakeBase + "/dir"}, &http.Client{Transport: f}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = c.Register(t.Context(), testKey(t, P256), nil, true)
+		if p := wantProblem(t, err); p.Status != 500 {
+			t.Errorf("got %+v, want status 500", p)
+		}
+	})
 }
 
 func TestASessionWithoutAccountAsksNothing(t *testing.T) {

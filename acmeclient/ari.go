@@ -61,7 +61,7 @@ func (c *Client) renewalInfo(ctx context.Context, certID string) (RenewalInfo, *
 	where := strings.TrimSuffix(doc.RenewalInfo, "/") + "/" + certID
 	var info RenewalInfo
 	var p *Problem
-	if err := c.transport.look(ctx, where, func() (bool, error) {
+	if err := c.transport.look(ctx, op, where, func() (bool, error) {
 		if info, p = c.askRenewalInfo(ctx, op, where); p != nil {
 			return isWorthRepeating(p), p
 		}
@@ -112,6 +112,9 @@ func parseRenewalInfo(op string, r *reply) (RenewalInfo, *Problem) {
 		End:            parseTime(w.End),
 		ExplanationURL: explanationURL(v.ExplanationURL),
 		RetryAfter:     renewalInfoPause,
+	}
+	if w.Start == "" && w.End == "" {
+		return RenewalInfo{}, r.garbled(op, "has no window")
 	}
 	if info.Start.IsZero() || info.End.IsZero() {
 		return RenewalInfo{}, r.invalidReply(op, fmt.Sprintf("has no window: it says from %q to %q", clean(w.Start, 64), clean(w.End, 64)))

@@ -195,13 +195,15 @@ func TestRenewalInfoThatIsNotOffered(t *testing.T) {
 }
 
 func TestRenewalInfoOfAnUnreachableCA(t *testing.T) {
-	f := &fakeCA{mux: http.NewServeMux()}
-	f.mux.HandleFunc("/directory", answer(503, ""))
-	info, err := f.client(t).RenewalInfo(t.Context(), testCertID)
-	wantText(t, err, "503")
-	if got, want := info.RetryAfter, time.Minute; got != want {
-		t.Errorf("got RetryAfter %v, want %v", got, want)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeCA{mux: http.NewServeMux()}
+		f.mux.HandleFunc("/directory", answer(503, ""))
+		info, err := f.client(t).RenewalInfo(t.Context(), testCertID)
+		wantText(t, err, "503")
+		if got, want := info.RetryAfter, time.Minute; got != want {
+			t.Errorf("got RetryAfter %v, want %v", got, want)
+		}
+	})
 }
 
 func TestRenewalInfoRefusesWhatIsNoCertID(t *testing.T) {

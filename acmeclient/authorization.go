@@ -107,7 +107,10 @@ func (s *Session) accepted(ctx context.Context, op, url string, err error) (*rep
 		return err
 	}, func(answer *reply) error {
 		r = answer
-		return r.decode(op, &struct{}{})
+		if challengeStatus(op, r) == "" {
+			return r.garbled(op, "is not a challenge: it has no status")
+		}
+		return nil
 	})
 	if err != nil {
 		return nil, false
@@ -196,7 +199,7 @@ func (s *Session) decodeAuthorization(op, url string, r *reply) (*Authorization,
 		return nil, err
 	}
 	if v.Status == "" || v.Identifier.Value == "" {
-		return nil, r.invalidReply(op, "is not an authorization: it has no status or no name")
+		return nil, r.garbled(op, "is not an authorization: it has no status or no name")
 	}
 	if len(v.Challenges) > maxChallenges {
 		return nil, r.invalidReply(op, fmt.Sprintf("offers more than %d challenges", maxChallenges))

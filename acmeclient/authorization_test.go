@@ -81,11 +81,13 @@ func TestUnusableAuthorizationsAreRefused(t *testing.T) {
 		"very many challenges": {authzBody(StatusPending, strings.Split(strings.Repeat("{} ", maxChallenges)+"{}", " ")...), "more than 50"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := newFakeCA()
-			f.mux.HandleFunc("/authz", answer(200, test.body))
-			_, err := f.session(t).Authorization(t.Context(), fakeBase+"/authz")
-			wantText(t, err, test.want)
-			wantProblem(t, err)
+			synctest.Test(t, func(t *testing.T) {
+				f := newFakeCA()
+				f.mux.HandleFunc("/authz", answer(200, test.body))
+				_, err := f.session(t).Authorization(t.Context(), fakeBase+"/authz")
+				wantText(t, err, test.want)
+				wantProblem(t, err)
+			})
 		})
 	}
 }
@@ -138,23 +140,25 @@ func TestAcceptFindsOutWhetherTheCAHasTakenIt(t *testing.T) {
 		{"a challenge that is decided", []reading{malformed, {200, `{"status": "invalid"}`, nil}}, "", 2},
 		{"a challenge that is being looked at", []reading{malformed, {200, `{"status": "processing"}`, nil}}, "", 2},
 		{"a challenge that is pending", []reading{malformed, {200, `{"status": "pending"}`, nil}}, "not pending", 2},
-		{"a challenge that cannot be read", []reading{malformed, {200, `<html>`, nil}}, "not pending", 2},
-		{"a challenge that cannot be looked at", []reading{malformed, {500, ``, nil}}, "not pending", 2},
+		{"a challenge that cannot be read", []reading{malformed, {200, `<html>`, nil}}, "not pending", 4},
+		{"a challenge that cannot be looked at", []reading{malformed, {500, ``, nil}}, "not pending", 4},
 		{"a limit", []reading{{429, problemBody("rateLimited", "slow down"), nil}}, "slow down", 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			f := newFakeCA()
-			f.mux.HandleFunc("/challenge", answers(test.replies...))
-			err := f.session(t).Accept(t.Context(), Challenge{Type: "http-01", Token: "abc", URL: fakeBase + "/challenge", Status: StatusPending})
-			if test.want != "" {
-				wantText(t, err, test.want)
-				wantProblem(t, err)
-			} else if err != nil {
-				t.Error(err)
-			}
-			if got := f.count("POST /challenge"); got != test.posts {
-				t.Errorf("got %d requests, want %d", got, test.posts)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				f := newFakeCA()
+				f.mux.HandleFunc("/challenge", answers(test.replies...))
+				err := f.session(t).Accept(t.Context(), Challenge{Type: "http-01", Token: "abc", URL: fakeBase + "/challenge", Status: StatusPending})
+				if test.want != "" {
+					wantText(t, err, test.want)
+					wantProblem(t, err)
+				} else if err != nil {
+					t.Error(err)
+				}
+				if got := f.count("POST /challenge"); got != test.posts {
+					t.Errorf("got %d requests, want %d", got, test.posts)
+				}
+			})
 		})
 	}
 	for _, status := range []string{StatusProcessing, StatusValid} {

@@ -94,25 +94,37 @@ func rootOf(chain [][]byte) string {
 	return clean(top.Issuer.CommonName, maxShort)
 }
 
-// download fetches one chain.
+// download fetches one chain. One that breaks off behind a certificate is asked for again; if that does not help, it is used as it is.
 func (s *Session) download(ctx context.Context, op, url string) (chain [][]byte, warnings []string, r *reply, err error) {
 	err = s.look(ctx, op, url, func(ctx context.Context) error {
+		chain = nil // of the try before
 		_, err := s.acme.FetchCert(ctx, url, true)
 		return err
 	}, func(answer *reply) (err error) {
 		r = answer
 		chain, warnings, err = parseChain(r.body)
-		if err == nil {
-			return nil
+		switch {
+		case err != nil:
+			return r.garbled(op, err.Error())
+		case breaksOff(r.body):
+			return r.garbled(op, "breaks off within a certificate")
 		}
-		p := r.invalidReply(op, err.Error())
-		p.garbled = r.garbled() && len(chain) == 0
-		return p
+		return nil
 	})
-	if err != nil {
+	if err != nil && (len(chain) == 0 || ctx.Err() != nil) {
 		return nil, nil, nil, err
 	}
 	return chain, warnings, r, nil
+}
+
+// breaksOff reports whether the last PEM block of text, or what looks like the begin of one, cannot be read.
+func breaksOff(text []byte) bool {
+	i := bytes.LastIndex(text, []byte("-----B"))
+	if i < 0 {
+		return false
+	}
+	block, _ := pem.Decode(text[i:])
+	return block == nil
 }
 
 // parseChain reads a PEM chain (RFC 8555 §9.1). The error is the rest of a sentence about it.

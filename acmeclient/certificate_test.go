@@ -3,12 +3,14 @@ package acmeclient
 import (
 	"context"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/manageddomains/md/acmeclient/acmetest"
 )
@@ -89,29 +91,31 @@ func TestAlternateChainsThatAreOfNoUse(t *testing.T) {
 		{"are limited: the CA is left in peace", reading{429, problemBody("rateLimited", "slow down"), nil}, false, []string{"slow down", "no chain leads to"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			f, leaf, right := alternateCA(t, 2)
-			f.mux.HandleFunc("/alt/0", answers(test.first))
-			if test.found {
-				f.mux.HandleFunc("/alt/1", answer(200, right))
-			} else {
-				f.mux.HandleFunc("/alt/1", answer(200, strange))
-			}
-			chain, warnings, err := f.session(t).ChainTo(t.Context(), order, "wanted")
-			if err != nil || string(chain[0]) != string(leaf) {
-				t.Fatalf("got %v, want the certificate", err)
-			}
-			if got := rootOf(chain) == "wanted"; got != test.found {
-				t.Errorf("got a chain to %q", rootOf(chain))
-			}
-			if test.warnings != nil {
-				for _, want := range test.warnings {
-					if !slices.ContainsFunc(warnings, func(w string) bool { return strings.Contains(w, want) }) {
-						t.Errorf("got warnings %q, want %q", warnings, want)
-					}
+			synctest.Test(t, func(t *testing.T) {
+				f, leaf, right := alternateCA(t, 2)
+				f.mux.HandleFunc("/alt/0", answers(test.first))
+				if test.found {
+					f.mux.HandleFunc("/alt/1", answer(200, right))
+				} else {
+					f.mux.HandleFunc("/alt/1", answer(200, strange))
 				}
-			} else if len(warnings) > 0 {
-				t.Errorf("got warnings %q, want none about a chain that is not used", warnings)
-			}
+				chain, warnings, err := f.session(t).ChainTo(t.Context(), order, "wanted")
+				if err != nil || string(chain[0]) != string(leaf) {
+					t.Fatalf("got %v, want the certificate", err)
+				}
+				if got := rootOf(chain) == "wanted"; got != test.found {
+					t.Errorf("got a chain to %q", rootOf(chain))
+				}
+				if test.warnings != nil {
+					for _, want := range test.warnings {
+						if !slices.ContainsFunc(warnings, func(w string) bool { return strings.Contains(w, want) }) {
+							t.Errorf("got warnings %q, want %q", warnings, want)
+						}
+					}
+				} else if len(warnings) > 0 {
+					t.Errorf("got warnings %q, want none about a chain that is not used", warnings)
+				}
+			})
 		})
 	}
 }
@@ -145,6 +149,19 @@ func TestACancelledSearchForAlternatesIsAnError(t *testing.T) {
 	_, _, err := f.session(t).ChainTo(ctx, &Order{Certificate: fakeBase + "/cert"}, "wanted")
 	wantProblem(t, err)
 	wantText(t, err, context.Canceled.Error())
+}
+
+func TestAChainThatBreaksOffIsNotUsedWhenTimeIsUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeCA()
+		f.mux.HandleFunc("/cert", answer(200, pemChain([]byte("leaf"))+"-----BEGIN CERTIFICATE"))
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Millisecond, cancel)
+		chain, _, err := f.session(t).Certificate(ctx, &Order{Status: StatusValid, Certificate: fakeBase + "/cert"})
+		if wantProblem(t, err); !errors.Is(err, context.Canceled) || chain != nil {
+			t.Errorf("got %d certificates, %v, want context.Canceled: the next attempt may get all", len(chain), err)
+		}
+	})
 }
 
 func TestTheRootOfAChain(t *testing.T) {

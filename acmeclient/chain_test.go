@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -312,21 +313,23 @@ func TestParseChain(t *testing.T) {
 }
 
 func TestCertificateIsDownloaded(t *testing.T) {
-	f := newFakeCA()
-	text := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("leaf")}))
-	f.mux.HandleFunc("/cert", answer(200, text, "Content-Type: text/plain"))
-	f.mux.HandleFunc("/empty", answer(204, ""))
-	s := f.session(t)
-	chain, warnings, err := s.Certificate(t.Context(), &Order{Status: StatusValid, Certificate: fakeBase + "/cert"})
-	if err != nil || len(warnings) != 0 || len(chain) != 1 || string(chain[0]) != "leaf" {
-		t.Errorf("got %q, %q, %v", chain, warnings, err)
-	}
-	for url, want := range map[string]string{"": "the order has none", "/empty": "has no certificate in it", "/missing": "404"} {
-		if url != "" {
-			url = fakeBase + url
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeCA()
+		text := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("leaf")}))
+		f.mux.HandleFunc("/cert", answer(200, text, "Content-Type: text/plain"))
+		f.mux.HandleFunc("/empty", answer(204, ""))
+		s := f.session(t)
+		chain, warnings, err := s.Certificate(t.Context(), &Order{Status: StatusValid, Certificate: fakeBase + "/cert"})
+		if err != nil || len(warnings) != 0 || len(chain) != 1 || string(chain[0]) != "leaf" {
+			t.Errorf("got %q, %q, %v", chain, warnings, err)
 		}
-		_, _, err := s.Certificate(t.Context(), &Order{Status: StatusReady, Certificate: url})
-		wantText(t, err, want)
-		wantProblem(t, err)
-	}
+		for url, want := range map[string]string{"": "the order has none", "/empty": "has no certificate in it", "/missing": "404"} {
+			if url != "" {
+				url = fakeBase + url
+			}
+			_, _, err := s.Certificate(t.Context(), &Order{Status: StatusReady, Certificate: url})
+			wantText(t, err, want)
+			wantProblem(t, err)
+		}
+	})
 }

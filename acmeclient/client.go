@@ -1,9 +1,9 @@
 // Package acmeclient speaks to a certificate authority over ACME (RFC 8555).
 //
 // It is built on golang.org/x/crypto/acme, which signs and sends the requests, and adds what a server that runs for years
-// needs: every reply is bounded and checked before it is believed, requests are never repeated behind the caller's back
-// (but for refused nonces, RFC 8555 §6.5), waiting is bounded, and every error is a [*Problem] that says whether and when to
-// try again.
+// needs: every reply is bounded and checked before it is believed, requests that change something are never repeated behind
+// the caller's back (but for refused nonces, RFC 8555 §6.5), waiting is bounded, and every error is a [*Problem] that says
+// whether and when to try again.
 //
 // # One order, step by step
 //
@@ -40,6 +40,18 @@
 // The Wait methods and [Session.Finalize] ask again after 25 ms and then after ever longer pauses up to 5 s. If the CA sends
 // Retry-After, that is obeyed instead. A wait of more than a minute ends the call with an error that wraps [ErrWait] and has
 // Problem.RetryAt, so that the caller can put the order aside and let others have their turn.
+//
+// # Requests that get lost
+//
+// An order takes dozens of requests, and most of them only look: at an order, an authorization, a challenge or a certificate, or for the
+// directory, a nonce or renewal information. A look is made again within the call, after 100 ms and once more after another 500 ms, if its
+// connection is lost, it takes longer than one request may, the server has a fault of its own (5xx), or its reply is cut off or something
+// else altogether. The error is then that of the last look. It is not made again after ctx has ended or where that is about to, where the
+// CA says when to come back (Retry-After) or that it is asked too often (429), nor where the next would fare the same: a server that refuses
+// connections, has no address, or cannot be trusted.
+//
+// What changes something at the CA is sent once. If the reply is lost, Finalize, Accept and ChangeKey look whether it has come there;
+// after all else, the caller repeats the step.
 //
 // # What a certificate can be
 //
@@ -82,7 +94,7 @@ type Client struct {
 // If base is nil, connections have time-outs, go through the proxy that ca.Proxy or else the environment names, and trust
 // ca.Roots. Otherwise base.Transport makes the connections: if it is an *http.Transport and ca.Proxy is set, or ca.Roots is
 // and it has none, a copy with those; if it is anything else, it is an error to set ca.Proxy, and ca.Roots are not used.
-// base.Timeout, if set, bounds each request in place of three minutes; base.Jar and base.CheckRedirect are not used.
+// base.Timeout, if set, bounds each request, not the call, in place of three minutes; base.Jar and base.CheckRedirect are not used.
 //
 // log hears of every request, on the debug level. Nil: nothing is logged.
 func New(ca CA, base *http.Client, log *slog.Logger) (*Client, error) {

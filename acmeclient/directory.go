@@ -66,12 +66,15 @@ func (d *directoryDoc) reply() *reply {
 	return &reply{status: http.StatusOK, header: http.Header{"Content-Type": {"application/json"}}, body: body}
 }
 
+// errNoDirectory: what came is something else, by accident or for good.
+var errNoDirectory = errors.New("is the URL the one of an ACME directory?")
+
 // parseDirectory reads a directory and checks every URL in it. What is optional and unusable is left out.
 func parseDirectory(body []byte, plainLoopback bool) (*directoryDoc, error) {
 	var doc directoryDoc
 	var wrongType *json.UnmarshalTypeError
 	if err := json.Unmarshal(body, &doc); err != nil && !errors.As(err, &wrongType) {
-		return nil, fmt.Errorf("the CA's directory is not JSON (%s); is the URL the one of an ACME directory?", clean(err.Error(), maxShort))
+		return nil, fmt.Errorf("the CA's directory is not JSON (%s); %w", clean(err.Error(), maxShort), errNoDirectory)
 	}
 	if doc.NewNonce == "" || doc.NewAccount == "" || doc.NewOrder == "" {
 		return nil, incompleteDirectory(body)
@@ -128,7 +131,7 @@ func incompleteDirectory(body []byte) error {
 			}
 		}
 	}
-	return errors.New("the CA's directory lacks newNonce, newAccount or newOrder (RFC 8555 §7.1.1); is the URL the one of an ACME directory?")
+	return fmt.Errorf("the CA's directory lacks newNonce, newAccount or newOrder (RFC 8555 §7.1.1); %w", errNoDirectory)
 }
 
 func checkURLString(s string, plainLoopback bool) error {
@@ -222,15 +225,15 @@ func (t *transport) fly(ctx context.Context, f *directoryFlight) {
 }
 
 func (t *transport) fetchDirectory(ctx context.Context) (doc *directoryDoc, err error) {
-	err = t.look(ctx, t.directoryURL, func() (bool, error) {
-		doc, err = t.fetchDirectoryOnce(ctx)
+	const op = "read the CA's directory"
+	err = t.look(ctx, op, t.directoryURL, func() (bool, error) {
+		doc, err = t.askDirectory(ctx, op)
 		return isWorthRepeating(err), err
 	})
 	return doc, err
 }
 
-func (t *transport) fetchDirectoryOnce(ctx context.Context) (*directoryDoc, error) {
-	const op = "read the CA's directory"
+func (t *transport) askDirectory(ctx context.Context, op string) (*directoryDoc, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, t.directoryURL, nil)
 	if err != nil {
 		return nil, &Problem{Op: op, URL: t.directoryURL, Err: err}
@@ -247,7 +250,9 @@ func (t *transport) fetchDirectoryOnce(ctx context.Context) (*directoryDoc, erro
 	}
 	doc, err := parseDirectory(r.body, t.plainLoopback)
 	if err != nil {
-		return nil, &Problem{Op: op, URL: t.directoryURL, Status: r.status, Err: err, garbled: r.garbled() && !json.Valid(r.body)}
+		p := &Problem{Op: op, URL: t.directoryURL, Status: r.status, Err: err}
+		p.garbled = errors.Is(err, errNoDirectory) && r.retryAfter() == 0
+		return nil, p
 	}
 	t.nonces.put(r.nonce(), r.at)
 	return doc, nil

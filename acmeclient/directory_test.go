@@ -64,28 +64,30 @@ func TestDirectoryIsFetchedAgainWhenItsURLsDoNotWork(t *testing.T) {
 		{"a refusal says nothing about it", reading{403, problemBody("rejectedIdentifier", "no"), nil}, 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			f := newFakeCA()
-			f.mux.HandleFunc("/new-order", answers(test.answer))
-			f.mux.HandleFunc("/order", answers(test.answer))
-			s := f.session(t)
-			if _, err := s.Order(t.Context(), fakeBase+"/order"); err == nil {
-				t.Fatal("got no error, want one")
-			}
-			if _, err := s.client.Directory(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			if got := f.count("GET /directory"); got != 1 {
-				t.Errorf("after an order that cannot be looked at: got %d requests, want 1", got)
-			}
-			if _, err := s.NewOrder(t.Context(), OrderRequest{Names: []string{"a.example"}}); err == nil {
-				t.Fatal("got no error, want one")
-			}
-			if _, err := s.client.Directory(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			if got := f.count("GET /directory"); got != test.want {
-				t.Errorf("got %d requests, want %d", got, test.want)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				f := newFakeCA()
+				f.mux.HandleFunc("/new-order", answers(test.answer))
+				f.mux.HandleFunc("/order", answers(test.answer))
+				s := f.session(t)
+				if _, err := s.Order(t.Context(), fakeBase+"/order"); err == nil {
+					t.Fatal("got no error, want one")
+				}
+				if _, err := s.client.Directory(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if got := f.count("GET /directory"); got != 1 {
+					t.Errorf("after an order that cannot be looked at: got %d requests, want 1", got)
+				}
+				if _, err := s.NewOrder(t.Context(), OrderRequest{Names: []string{"a.example"}}); err == nil {
+					t.Fatal("got no error, want one")
+				}
+				if _, err := s.client.Directory(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if got := f.count("GET /directory"); got != test.want {
+					t.Errorf("got %d requests, want %d", got, test.want)
+				}
+			})
 		})
 	}
 }
@@ -202,21 +204,23 @@ func TestUnusableDirectoriesAreRefused(t *testing.T) {
 		{"what is no URL", strings.Replace(fakeDirectory, "https://ca.test/nonce", "https://%zz", 1), "not a URL"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			f := newFakeCA()
-			f.mux.HandleFunc("/dir", answer(200, test.body))
-			c, err := New(CA{URL: fakeBase + "/dir"}, &http.Client{Transport: f}, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			_, err = c.Directory(t.Context())
-			wantText(t, err, test.want)
-			p := wantProblem(t, err)
-			if got, want := p.Permanent(), strings.Contains(test.want, "ACMEv1"); got != want {
-				t.Errorf("got permanent %v, want %v", got, want)
-			}
-			if _, err := c.Session(testKey(t, P256), fakeBase+"/account/1").Order(t.Context(), fakeBase+"/order"); err == nil || err.Error() != p.Error() {
-				t.Errorf("a session: got %v, want the same error", err)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				f := newFakeCA()
+				f.mux.HandleFunc("/dir", answer(200, test.body))
+				c, err := New(CA{URL: fakeBase + "/dir"}, &http.Client{Transport: f}, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, err = c.Directory(t.Context())
+				wantText(t, err, test.want)
+				p := wantProblem(t, err)
+				if got, want := p.Permanent(), strings.Contains(test.want, "ACMEv1"); got != want {
+					t.Errorf("got permanent %v, want %v", got, want)
+				}
+				if _, err := c.Session(testKey(t, P256), fakeBase+"/account/1").Order(t.Context(), fakeBase+"/order"); err == nil || err.Error() != p.Error() {
+					t.Errorf("a session: got %v, want the same error", err)
+				}
+			})
 		})
 	}
 }

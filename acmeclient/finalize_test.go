@@ -40,7 +40,7 @@ func TestFinalize(t *testing.T) {
 		{name: "a lost reply is looked for: valid", finalize: []reading{{}}, order: []reading{isOrder(StatusValid)}, requests: "fo"},
 		{name: "a lost request is sent again", finalize: []reading{{}, isOrder(StatusValid)}, order: []reading{isOrder(StatusReady)}, requests: "foooooooof", took: 3175 * time.Millisecond},
 		{name: "a request that is lost twice is an error", finalize: []reading{{}}, order: []reading{isOrder(StatusReady)}, want: errLost.Error(), requests: "foooooooofo"},
-		{name: "a lost reply from a CA that is gone", finalize: []reading{{}}, order: []reading{{}}, want: errLost.Error(), requests: "fo"},
+		{name: "a lost reply from a CA that is gone", finalize: []reading{{}}, order: []reading{{}}, want: errLost.Error(), requests: "fooo"},
 		{name: "a lost reply and an order that failed", finalize: []reading{{}}, order: []reading{{200, `{"status": "invalid", "error": ` + problemBody("caa", "no") + `}`, nil}}, want: "caa: no", requests: "fo"},
 		{name: "an unreadable reply is looked for", finalize: []reading{{200, "<html>", nil}}, order: []reading{isOrder(StatusValid)}, requests: "fo"},
 		{name: "orderNotReady for an order that is valid", finalize: []reading{notReady}, order: []reading{isOrder(StatusValid)}, requests: "fo"},

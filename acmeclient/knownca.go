@@ -2,6 +2,7 @@ package acmeclient
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -27,6 +28,10 @@ type KnownCA struct {
 	NoRenewalInfo bool // renewal information (RFC 9773) does not work, even if the directory lists it
 	NoKeyChange   bool // account keys cannot be changed (RFC 8555 §7.3.5)
 	NoIPs         bool // IP identifiers (RFC 8738) are refused
+
+	// Profiles are how long the certificates of its profiles last, by name, where it is known: the directory has only descriptions for
+	// people (draft-ietf-acme-profiles). What is out of date leads to a certificate that lasts longer, and OrderRequest.Deviations tells.
+	Profiles map[string]time.Duration
 
 	// IPProfile is the profile (draft-ietf-acme-profiles) that orders with IP identifiers need. Empty: none is known of.
 	IPProfile string
@@ -56,7 +61,7 @@ func KnownCAs() []KnownCA {
 // clone returns k for a caller who may change it.
 func (k *KnownCA) clone() KnownCA {
 	c := *k
-	c.Aliases, c.CAAIdentities = slices.Clone(k.Aliases), slices.Clone(k.CAAIdentities)
+	c.Aliases, c.CAAIdentities, c.Profiles = slices.Clone(k.Aliases), slices.Clone(k.CAAIdentities), maps.Clone(k.Profiles)
 	return c
 }
 
@@ -70,6 +75,8 @@ func makeKnownCAs() []KnownCA {
 		sslEAB     = "it is in the dashboard at https://secure.ssl.com under 'developers and integration', 'API credentials'"
 		sectigoEAB = "it is in Sectigo Certificate Manager at the ACME account, or came with the order"
 	)
+	// https://letsencrypt.org/docs/profiles/ as of 2026-07-14; the test endpoint has the same.
+	letsEncryptProfiles := map[string]time.Duration{"classic": 90 * day, "tlsserver": 45 * day, "shortlived": 160 * time.Hour}
 	// Sectigo issues for ZeroSSL, too.
 	sectigoCAA := []string{"sectigo.com", "trust-provider.com", "usertrust.com", "comodoca.com", "comodo.com"}
 	// https://cloud.google.com/certificate-manager/docs/quotas as of 2026-04-08: per project; the test endpoint has the same.
@@ -77,10 +84,12 @@ func makeKnownCAs() []KnownCA {
 	return []KnownCA{
 		{
 			Name: "letsencrypt", Title: "Let's Encrypt", URL: letsEncryptURL, Rehearsal: "letsencrypt-staging",
-			IPProfile: "shortlived", Validity: 90 * day, CAAIdentities: []string{"letsencrypt.org"}, Limits: letsEncryptLimits(),
+			Profiles: letsEncryptProfiles, IPProfile: "shortlived",
+			Validity: 90 * day, CAAIdentities: []string{"letsencrypt.org"}, Limits: letsEncryptLimits(),
 		}, {
 			Name: "letsencrypt-staging", Aliases: []string{"letsencrypt-test"}, Title: "Let's Encrypt (staging)", URL: letsEncryptStagingURL,
-			IPProfile: "shortlived", Validity: 90 * day, CAAIdentities: []string{"letsencrypt.org"}, Limits: letsEncryptStagingLimits(),
+			Profiles: letsEncryptProfiles, IPProfile: "shortlived",
+			Validity: 90 * day, CAAIdentities: []string{"letsencrypt.org"}, Limits: letsEncryptStagingLimits(),
 		}, {
 			Name: "google", Aliases: []string{"gts", "googletrust"}, Title: "Google Trust Services",
 			URL: "https://dv.acme-v02.api.pki.goog/directory", Rehearsal: "google-staging",

@@ -41,6 +41,13 @@ func TestKnownCAsAreSound(t *testing.T) {
 			if k.NoIPs && k.IPProfile != "" {
 				t.Error("IP addresses are refused and have a profile")
 			}
+			if k.IPProfile != "" && k.Profiles[k.IPProfile] == 0 {
+				t.Errorf("it is not known how long the profile %s lasts", k.IPProfile)
+			}
+			clear(k.Profiles) // a copy: the table stays as it is
+			if again := knownByName(k.Name); again.IPProfile != "" && len(again.Profiles) == 0 {
+				t.Error("the table has changed with what KnownCAs returned")
+			}
 			if k.Rehearsal == "" {
 				return
 			}

@@ -15,7 +15,7 @@ import (
 
 // look calls try, and again as long as try says so: twice at most, after 100 ms and then after 500 ms. There is no jitter: what is lost is
 // lost at any time, and so is repeated at any time. The error is that of the last try, or that of ctx if it is cancelled in a pause.
-func (t *transport) look(ctx context.Context, url string, try func() (again bool, err error)) error {
+func (t *transport) look(ctx context.Context, op, url string, try func() (again bool, err error)) error {
 	for _, pause := range [...]time.Duration{100 * time.Millisecond, 500 * time.Millisecond} {
 		again, err := try()
 		if !again || ctx.Err() != nil {
@@ -29,7 +29,7 @@ func (t *transport) look(ctx context.Context, url string, try func() (again bool
 		select {
 		case <-ctx.Done():
 			timer.Stop()
-			return ctx.Err()
+			return &Problem{Op: op, URL: url, Err: ctx.Err()}
 		case <-timer.C:
 		}
 	}
@@ -42,9 +42,8 @@ func (s *Session) look(ctx context.Context, op, url string, send func(ctx contex
 	if s.account == "" {
 		return s.noAccount(op, url)
 	}
-	var k *call
-	err := s.client.transport.look(ctx, url, func() (bool, error) {
-		k = &call{url: url}
+	return s.client.transport.look(ctx, op, url, func() (bool, error) {
+		k := &call{url: url}
 		r, err := s.client.do(ctx, op, k, send)
 		if err == nil {
 			err = read(r)
@@ -52,11 +51,6 @@ func (s *Session) look(ctx context.Context, op, url string, send func(ctx contex
 		// If it ended before, with the directory or the nonce, that has been repeated already; a nonce refused, too (retryBadNonce).
 		return k.posted && !k.badNonce && isWorthRepeating(err), err
 	})
-	var p *Problem
-	if err != nil && !errors.As(err, &p) {
-		return &Problem{Op: op, URL: url, Err: err}
-	}
-	return err
 }
 
 // isWorthRepeating reports whether a look that ended with err may go better within a second: nothing complete came back, or the server's own
@@ -73,9 +67,13 @@ func isWorthRepeating(err error) bool {
 	return p.garbled || p.Status >= 500 && !p.is("rateLimited") && p.RetryTime(time.Now()).IsZero()
 }
 
-// garbled reports whether a good reply that has no meaning may have one when it is asked for again.
-// If it says when to ask again, that was no accident on the way.
-func (r *reply) garbled() bool { return r.good() && r.retryAfter() == 0 }
+// garbled is like invalidReply for a reply that was cut off, or is something else altogether. What says when to ask again is not worth
+// repeating before.
+func (r *reply) garbled(op, what string) *Problem {
+	p := r.invalidReply(op, what)
+	p.garbled = r.retryAfter() == 0
+	return p
+}
 
 // lostError says why a request got no complete reply.
 type lostError struct{ err error }

@@ -113,7 +113,7 @@ func (r OrderRequest) wishes(op string, doc *directoryDoc) (*wishes, error) {
 		w.asked.Replaces = ""
 	}
 	w.replaces = w.asked.Replaces
-	_, decided := r.Known.lifetimes()[profile]
+	_, decided := r.Known.Profiles[profile]
 	switch {
 	case r.Lifetime <= 0 || decided:
 	case r.Known.Name != "" && !r.Known.NotAfter:

@@ -13,7 +13,7 @@ import (
 	"github.com/manageddomains/md/acmeclient/acmetest"
 )
 
-var shortLived = KnownCA{Name: "letsencrypt", IPProfile: "shortlived"}
+var shortLived = *knownByName("letsencrypt")
 
 // profiles is a CA with the profiles of Let's Encrypt.
 func profiles() *acmetest.CA {

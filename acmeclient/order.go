@@ -120,7 +120,7 @@ func decodeOrder(op, url string, r *reply) (*Order, error) {
 		return nil, r.invalidReply(op, fmt.Sprintf("lists more than %d authorizations or names", maxAuthorizations))
 	}
 	if v.Status == "" {
-		return nil, r.invalidReply(op, "is not an order: it has no status")
+		return nil, r.garbled(op, "is not an order: it has no status")
 	}
 	o := &Order{
 		URL:            url,

@@ -115,12 +115,14 @@ func TestUnusableOrdersAreRefused(t *testing.T) {
 		{"very many authorizations", `{"status": "pending", "authorizations": [` + strings.Repeat(`"",`, maxAuthorizations) + `""]}`, "https://ca.test/order", "more than 1000"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			f := newFakeCA()
-			f.mux.HandleFunc("/new-order", answer(201, test.body, "Location: "+test.location))
-			f.mux.HandleFunc("/order", answer(200, test.body))
-			_, err := f.session(t).NewOrder(t.Context(), OrderRequest{Names: []string{"a.example"}})
-			wantText(t, err, test.want)
-			wantProblem(t, err)
+			synctest.Test(t, func(t *testing.T) {
+				f := newFakeCA()
+				f.mux.HandleFunc("/new-order", answer(201, test.body, "Location: "+test.location))
+				f.mux.HandleFunc("/order", answer(200, test.body))
+				_, err := f.session(t).NewOrder(t.Context(), OrderRequest{Names: []string{"a.example"}})
+				wantText(t, err, test.want)
+				wantProblem(t, err)
+			})
 		})
 	}
 }

@@ -280,9 +280,7 @@ func (r *reply) invalidReply(op, what string) *Problem {
 func (r *reply) decode(op string, v any) error {
 	var wrongType *json.UnmarshalTypeError
 	if err := json.Unmarshal(r.body, v); err != nil && !errors.As(err, &wrongType) {
-		p := r.invalidReply(op, "is not JSON: "+clean(err.Error(), maxShort))
-		p.garbled = r.garbled()
-		return p
+		return r.garbled(op, "is not JSON: "+clean(err.Error(), maxShort))
 	}
 	return nil
 }

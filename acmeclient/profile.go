@@ -9,16 +9,6 @@ import (
 	"time"
 )
 
-// lifetimes returns how long the certificates of a CA's profiles last, by name, where it is known: its directory has only descriptions for
-// people (draft-ietf-acme-profiles). What is out of date here leads to a certificate that lasts longer, and OrderRequest.Deviations tells.
-func (k KnownCA) lifetimes() map[string]time.Duration {
-	switch k.Name {
-	case "letsencrypt", "letsencrypt-staging": // https://letsencrypt.org/docs/profiles/ as of 2026-07-14
-		return map[string]time.Duration{"classic": 90 * 24 * time.Hour, "tlsserver": 45 * 24 * time.Hour, "shortlived": 160 * time.Hour}
-	}
-	return nil
-}
-
 // chooseProfile returns the profile to ask for, empty for none, and a warning if it is not r.Profile.
 func (r OrderRequest) chooseProfile(op string, doc *directoryDoc) (profile, warning string, err error) {
 	listed := slices.Sorted(maps.Keys(doc.Meta.Profiles))
@@ -63,7 +53,7 @@ func (r OrderRequest) automaticProfile(listed []string) (best string) {
 	if r.Lifetime <= 0 {
 		return ""
 	}
-	lifetimes := r.Known.lifetimes()
+	lifetimes := r.Known.Profiles
 	for _, name := range listed {
 		life, known := lifetimes[name]
 		if known && (best == "" || closer(life, lifetimes[best], r.Lifetime)) {

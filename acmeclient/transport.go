@@ -126,11 +126,17 @@ func (t *transport) newNonce(req *http.Request, c *call) (*http.Response, error)
 // askNonce returns the CA's reply to a request for a nonce, the last if it had to be repeated.
 func (t *transport) askNonce(req *http.Request) (*reply, error) {
 	var r *reply
-	err := t.look(req.Context(), req.URL.String(), func() (again bool, err error) {
-		if r, err = t.send(req, nil); err != nil {
+	err := t.look(req.Context(), "ask for a nonce", req.URL.String(), func() (again bool, err error) {
+		r, err = t.send(req, nil)
+		switch {
+		case err != nil:
 			return isWorthRepeating(err), err
+		case r.nonce() != "":
+			return false, nil
+		case r.good():
+			return r.retryAfter() == 0, nil
 		}
-		return r.nonce() == "" && (r.garbled() || isWorthRepeating(parseProblem(r))), nil
+		return isWorthRepeating(parseProblem(r)), nil
 	})
 	return r, err
 }

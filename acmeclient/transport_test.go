@@ -139,8 +139,8 @@ func TestARequestThatHangsEnds(t *testing.T) {
 		if errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("got %v, want no error of a context: the caller's has not ended", err)
 		}
-		if got := time.Since(start); got != requestLimit {
-			t.Errorf("got %v, want %v", got, requestLimit)
+		if got, want := time.Since(start), 3*requestLimit+600*time.Millisecond; got != want {
+			t.Errorf("got %v, want %v: a look is repeated twice", got, want)
 		}
 
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -161,6 +161,20 @@ func TestTheTimeoutOfTheHTTPClientBoundsRequests(t *testing.T) {
 	if got := c.transport.limit; got != time.Second {
 		t.Errorf("got %v, want 1s", got)
 	}
+}
+
+func TestNoncesThatAServerAtFaultRefusesEndTheCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeCA()
+		f.mux.HandleFunc("/order", answer(500, problemBody("badNonce", "stale")))
+		_, err := f.session(t).Order(t.Context(), fakeBase+"/order")
+		if p := wantProblem(t, err); p.Kind() != "badNonce" {
+			t.Errorf("got %v, want badNonce", err)
+		}
+		if got := f.count("POST /order"); got != 1+maxBadNonces {
+			t.Errorf("got %d requests, want %d, and the look not repeated besides", got, 1+maxBadNonces)
+		}
+	})
 }
 
 func TestNoncesAreNotWasted(t *testing.T) {
@@ -223,18 +237,20 @@ func TestACAWithoutNoncesIsAnError(t *testing.T) {
 		"a lost reply":     {answers(reading{}), errLost.Error()},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := newFakeCA()
-			f.mux.HandleFunc("/none", test.h)
-			f.mux.HandleFunc("/dir", answer(200, strings.Replace(fakeDirectory, "/nonce", "/none", 1)))
-			c, err := New(CA{URL: fakeBase + "/dir"}, &http.Client{Transport: f}, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			_, err = c.Session(testKey(t, P256), fakeBase+"/account/1").Order(t.Context(), fakeBase+"/order")
-			wantText(t, err, test.want)
-			if p := wantProblem(t, err); name == "an error" && p.RetryAt.IsZero() {
-				t.Errorf("got %v, want it to say when to ask again", p)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				f := newFakeCA()
+				f.mux.HandleFunc("/none", test.h)
+				f.mux.HandleFunc("/dir", answer(200, strings.Replace(fakeDirectory, "/nonce", "/none", 1)))
+				c, err := New(CA{URL: fakeBase + "/dir"}, &http.Client{Transport: f}, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, err = c.Session(testKey(t, P256), fakeBase+"/account/1").Order(t.Context(), fakeBase+"/order")
+				wantText(t, err, test.want)
+				if p := wantProblem(t, err); name == "an error" && p.RetryAt.IsZero() {
+					t.Errorf("got %v, want it to say when to ask again", p)
+				}
+			})
 		})
 	}
 }

@@ -2,6 +2,7 @@ package acmeclient
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -94,17 +95,22 @@ func TestEveryRequestBrokenEitherWay(t *testing.T) {
 		for _, n := range fair.Requests() {
 			total += n
 		}
+		kinds := map[int]string{}
 		for n := 1; n <= total; n++ {
 			for _, fault := range []acmetest.Fault{acmetest.FaultBefore, acmetest.FaultAfter, acmetest.Fault500, acmetest.Fault429, acmetest.FaultGarbage} {
 				ca := &acmetest.CA{Fault: func(op acmetest.Op) acmetest.Fault {
 					if op.N == n {
+						kinds[n] = op.Kind
 						return fault
 					}
 					return acmetest.FaultNone
 				}}
 				u := unfair(t, ca)
 				ca.Close()
-				checkOneFault(t, ca, u, fmt.Sprintf("request %d %v", n, fault))
+				checkOneFault(t, ca, u, fmt.Sprintf("request %d (%s) %v", n, kinds[n], fault))
+				if onlyLooks := slices.Contains([]string{"directory", "order", "authz", "certificate"}, kinds[n]); onlyLooks && fault != acmetest.Fault429 && u.attempts != 1 {
+					t.Errorf("request %d (%s) %v: got %d attempts, want the look repeated within the first", n, kinds[n], fault, u.attempts)
+				}
 			}
 		}
 	})
@@ -126,4 +132,28 @@ func checkOneFault(t *testing.T, ca *acmetest.CA, u *user, what string) {
 	if got := len(ca.Orders()); got > 2 {
 		t.Errorf("%s: got %d orders, want at most 2\n%s", what, got, trace)
 	}
+}
+
+// TestFewFailuresFailFewAttempts orders for six names at CAs that lose one request or reply in thirty.
+func TestFewFailuresFailFewAttempts(t *testing.T) {
+	const seeds = 40
+	synctest.Test(t, func(t *testing.T) {
+		failed := 0
+		for seed := range uint64(seeds) {
+			ca := &acmetest.CA{Seed: seed, Faults: acmetest.Faults{LostRequest: 0.01, LostReply: 0.01, ServerError: 0.01, Garbage: 0.005}}
+			var names []string
+			for i := range 6 {
+				names = append(names, fmt.Sprintf("n%d.example", i))
+			}
+			u := newUser(t, ca, names...)
+			if _, err := u.attempt(t.Context()); err != nil {
+				failed++
+			}
+			ca.Close()
+		}
+		if failed > seeds/5 {
+			t.Errorf("%d of %d first attempts failed, want few", failed, seeds)
+		}
+		t.Logf("%d of %d first attempts failed", failed, seeds)
+	})
 }
