@@ -64,6 +64,7 @@ func TestCertificatesFromPebble(t *testing.T) {
 		{"with every authorization used again", localca.Config{AuthzReuse: 100}, nil, two, ""},
 		{"with a long chain", localca.Config{ChainLength: 3}, nil, one, ""},
 		{"with other roots on offer", localca.Config{AlternateRoots: 2}, nil, one, ""},
+		{"for a name and an address", localca.Config{}, nil, []md.Domain{{Names: []string{"example.test", "127.0.0.1"}}}, ""},
 		{"for a Unicode name", localca.Config{}, nil, []md.Domain{{Names: []string{"bücher.test"}}}, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
