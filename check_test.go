@@ -104,6 +104,9 @@ func TestCheckFinds(t *testing.T) {
 			[]string{"b: Names: 192.0.2.1 is in"}},
 		{"an address that DNS should prove", domains(md.Domain{Names: []string{"192.0.2.1"}, Challengers: []md.Challenger{new(dnsZone)}}),
 			[]string{"192.0.2.1: Challengers: an IP address, which DNS cannot prove"}},
+		{"an address at a CA that takes none", domains(with(named("192.0.2.1"), func(d *md.Domain) {
+			d.CAs = []md.CA{{Name: "zerossl", EAB: md.EAB{KeyID: "kid", HMAC: md.NewSecret(strings.Repeat("a", 43))}}}
+		})), []string{"192.0.2.1: CAs: none of them issues for IP addresses"}},
 		{"a profile that is required but not named", domains(with(named("a.example"), func(d *md.Domain) { d.ProfileRequired = md.On })),
 			[]string{"a.example: ProfileRequired: no Profile"}},
 		{"a profile that is no text", domains(with(named("a.example"), func(d *md.Domain) { d.Profile = "short\nlived" })), []string{"a.example: Profile: control characters"}},

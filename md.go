@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -60,10 +61,13 @@ type (
 	// CA is a certificate authority, by name or by URL.
 	CA = acmeclient.CA
 
-	// EAB binds accounts to one at the CA's web site, and Secret is its key,
-	// which is printed as ***.
+	// EAB binds an account to one at the CA's web site, and Secret is the
+	// form of its key: text that is printed as ***. NewSecret makes one.
 	EAB    = acmeclient.EAB
 	Secret = acmeclient.Secret
+
+	// Protocol is how a CA is spoken to: ACME or Tailscale.
+	Protocol = acmeclient.Protocol
 
 	// Problem says what could not be done at a CA, and whether and when to
 	// try again: errors.As finds a *Problem in the errors of Renew and in
@@ -75,6 +79,12 @@ type (
 
 	// Reason is why a certificate is revoked.
 	Reason = acmeclient.Reason
+)
+
+// The protocols that CAs speak. The zero Protocol is ACME.
+const (
+	ACME      = acmeclient.ACME
+	Tailscale = acmeclient.Tailscale
 )
 
 // Why a certificate is revoked (RFC 5280 §5.3.1).
@@ -106,6 +116,10 @@ var (
 	ErrNotReady = engine.ErrNotReady
 	// ErrRunning: Run was called while it was running already.
 	ErrRunning = engine.ErrRunning
+	// ErrNoAccount: there is no account at the CA that could be worked on.
+	ErrNoAccount = engine.ErrNoAccount
+	// ErrTaken: there is an account already where one was to be imported.
+	ErrTaken = engine.ErrTaken
 	// ErrVeto is what a Notifier wraps to veto an event.
 	ErrVeto = status.ErrVeto
 )
@@ -164,15 +178,44 @@ type Domain struct {
 	// and after the last the first. Zero: Let's Encrypt.
 	CAs []CA
 
-	// Contacts are e-mail addresses (or URLs) that the CA is given when the
-	// account is registered. All Domains at one CA share an account: its
-	// contacts are those of the Domain that needed it first. Many CAs neither
-	// need nor keep them.
+	// Contacts are e-mail addresses (or URLs) that the CA is given for the
+	// account. Domains with the same CA and EAB share an account: its contacts
+	// are those of the first of them, by Name, that has any. When they change,
+	// the CA is told with the next order. Many CAs neither need nor keep them;
+	// those that are known to need them must be given some.
 	Contacts []string
 
 	// KeyTypes has a certificate for each; a client gets the first that it
 	// can use. Zero: P256.
 	KeyTypes []KeyType
+
+	// NewKey makes the key of a certificate, of the type given, for those who
+	// keep keys in a KMS or an HSM. It returns an ExternalKey, of which the
+	// Store remembers the reference only; or a private key of the standard
+	// library, which is kept in the Store like one that was generated. It may
+	// take a minute. A key that it has made is used for all attempts, until
+	// a certificate was issued for it or the process ends. Zero: keys are
+	// generated and kept in the Store.
+	NewKey func(ctx context.Context, t KeyType) (crypto.Signer, error)
+
+	// OpenKey returns the key of a reference again: after a restart, or in
+	// another process. It must be set where NewKey is, and works without:
+	// then the keys of certificates to come are generated, and those in use
+	// still found.
+	//
+	// It is called by Load, by a handshake before that, and while Run runs, once
+	// for each certificate that comes into use; what it returns is kept as long
+	// as the certificate. It may take 10 seconds, and Load waits for 30 at most:
+	// what takes longer, or fails, is tried again, after RetryDelay at first
+	// and every five minutes at last. Until then, the Domain is served as
+	// before, or with the self-signed fallback; status and log tell why, and so
+	// does the event Errored. Nothing is ordered in the place of a certificate
+	// because its key is out of reach: return an error that wraps
+	// fs.ErrNotExist for a key that is gone for good, to have another ordered
+	// at once; or call Renew.
+	//
+	// For Domains that OnDemand has allowed, set it in Manager.Default.
+	OpenKey func(ctx context.Context, provider, id string) (crypto.Signer, error)
 
 	// Challengers are all that may prove control of the names, best first.
 	// A wildcard needs one for a dns type. Zero: tls-alpn-01, http-01, and
@@ -254,6 +297,23 @@ type Domain struct {
 	// HoldActivation: On lets new certificates, also the first ones, wait
 	// until Manager.Activate is called. Unset: Off.
 	HoldActivation Switch
+}
+
+// ExternalKey is a private key that does not leave the place where it is kept.
+//
+// Handshakes sign with it, many at once: it is used concurrently, as long as a
+// certificate for it is served. If it needs a connection, it must restore that
+// itself, and give up waiting for it. Its public key is a pointer, such as an
+// *ecdsa.PublicKey, and always the same one. An RSA key must be able to sign
+// with PSS (crypto/rsa.PSSOptions), which TLS 1.3 needs.
+type ExternalKey interface {
+	crypto.Signer
+	// KeyReference is what OpenKey is given to find the key again: where it is
+	// kept, in up to 64 bytes, and its ID there, in up to 2048, both printable.
+	// A reference stands for one key for ever: for one version, where a service
+	// counts versions of a key. It is no secret: the Store, logs and the status
+	// page tell it.
+	KeyReference() (provider, id string)
 }
 
 // OCSP says what certificates demand of clients about OCSP. The zero value
@@ -416,8 +476,9 @@ func (m *Manager) Check() error {
 }
 
 // Load reads what the Store has for the Domains, so that it is served from
-// the first handshake on. It contacts no CA, and leaves nothing running. A
-// value that is broken is logged and will be replaced; the error is one of
+// the first handshake on. It contacts no CA, and leaves nothing running, unless
+// an OpenKey does not return. A key that cannot be opened is logged and tried
+// again. A value that is broken is logged and will be replaced; the error is one of
 // the configuration, or says that the Store cannot be read.
 //
 // A Domain is read once: further calls read those that are not read yet. Run
@@ -445,9 +506,9 @@ func configError(err error) error {
 // else that a Manager does works without it, with what the Store has.
 //
 // It returns an error only at its beginning: ErrRunning while another call is
-// running, or one of the configuration; and at its end, if a Notifier or a
-// Challenger has not returned: then it names what it did not wait for any
-// longer. Whatever goes wrong else is in the log, in the status and with the
+// running, or one of the configuration; and at its end, if a Notifier, a
+// Challenger or a key has not returned: then it names what it did not wait for
+// any longer. Whatever goes wrong else is in the log, in the status and with the
 // Notifier, and is tried again. Run may be called again when it has returned.
 func (m *Manager) Run(ctx context.Context) error {
 	e, err := m.start()
@@ -564,6 +625,77 @@ func (m *Manager) Restore(ctx context.Context, name, id string) error {
 		return err
 	}
 	return e.Restore(ctx, lookupName(e, name), id)
+}
+
+// The methods that follow are for the account at a CA that Domains order with.
+// They name it by the CA as in Domain.CAs, EAB included, work with and without
+// Run, and wait for other processes that do the same to the same account.
+// Those learn of a change when they use the account the next time.
+
+// RollAccountKey gives the account at a CA another key (RFC 8555 §7.3.5), which
+// is kept in the Store before the CA hears of it. If it is cut off, or the error
+// leaves open what the CA has done, nothing is lost: the next use of the account
+// finds out, and another call goes on with the same key.
+//
+// The error is ErrNoAccount if none is registered, and errors.ErrUnsupported if
+// the CA cannot do it, or the account's key is an AccountKey.
+func (m *Manager) RollAccountKey(ctx context.Context, ca CA) error {
+	return m.onAccount(ca, func(e *engine.Engine, ca CA) error { return e.RollAccountKey(ctx, ca) })
+}
+
+// DeactivateAccount closes the account at a CA for good (RFC 8555 §7.3.6), and
+// removes its key from the Store. Certificates stay valid. The next order at
+// that CA registers another account, which needs another EAB if the CA's are
+// good for one account, and another AccountKey if there is one: take the CA out
+// of the Domains first if that is not wanted.
+//
+// It may be repeated after an error. The error is ErrNoAccount if there is none.
+func (m *Manager) DeactivateAccount(ctx context.Context, ca CA) error {
+	return m.onAccount(ca, func(e *engine.Engine, ca CA) error { return e.DeactivateAccount(ctx, ca) })
+}
+
+// ExportAccount returns the account at a CA as PEM, for ImportAccount: its URL,
+// and its private key, in the clear. Its key is a block "PRIVATE KEY" that other
+// tools take, too. The CA is not asked.
+//
+// The error is ErrNoAccount if there is none, and errors.ErrUnsupported if its
+// key is an AccountKey.
+func (m *Manager) ExportAccount(ctx context.Context, ca CA) ([]byte, error) {
+	var account []byte
+	err := m.onAccount(ca, func(e *engine.Engine, ca CA) (err error) {
+		account, err = e.ExportAccount(ctx, ca)
+		return err
+	})
+	return account, err
+}
+
+// ImportAccount makes an account the one that is used at a CA: what
+// ExportAccount has returned, or a private key as PEM ("PRIVATE KEY", "EC
+// PRIVATE KEY" or "RSA PRIVATE KEY"). The CA is asked for it when it is used: if
+// it does not know the account, it is registered.
+//
+// If there is another account, the error is ErrTaken, unless replace is true:
+// then the former one goes to the archive in the Store. The same account again
+// is no error.
+func (m *Manager) ImportAccount(ctx context.Context, ca CA, account []byte, replace bool) error {
+	return m.onAccount(ca, func(e *engine.Engine, ca CA) error { return e.TakeAccount(ctx, ca, account, replace) })
+}
+
+// onAccount does something with the account at a CA, once it is clear which CA
+// is meant.
+func (m *Manager) onAccount(ca CA, do func(*engine.Engine, CA) error) error {
+	e, err := m.start()
+	if err != nil {
+		return err
+	}
+	ca, err = ca.Resolve()
+	if err != nil {
+		return fmt.Errorf("md: %w", err)
+	}
+	if err := do(e, ca); err != nil {
+		return fmt.Errorf("md: the account at %s: %w", ca.Name, err)
+	}
+	return nil
 }
 
 // ImportOptions say how to read what another tool has left. The zero value
@@ -971,11 +1103,12 @@ type resolver struct {
 	defaults Domain            // what fills the Domains, as far as it can be used
 	names    map[string]string // DNS name → Name of the Domain that has it
 	taken    map[string]bool   // Names of Domains
+	http     *http.Client      // what CAs are asked with
 	errs     []error
 }
 
 func newResolver(m *Manager, found error) *resolver {
-	r := &resolver{names: make(map[string]string), taken: make(map[string]bool)}
+	r := &resolver{names: make(map[string]string), taken: make(map[string]bool), http: m.HTTPClient}
 	if found != nil {
 		r.errs = append(r.errs, found)
 	}
@@ -1031,6 +1164,7 @@ func (r *resolver) domain(i int, d Domain) *engine.Domain {
 	d = r.filled(d)
 	r.rest(at, d, def)
 	r.oneName(at, def)
+	r.neededContacts(at, def)
 	def.Challengers = r.challengers(at, d.Challengers)
 	r.provable(at, def)
 	return def
@@ -1060,6 +1194,12 @@ func (r *resolver) filled(d Domain) Domain {
 	}
 	if len(d.KeyTypes) == 0 {
 		d.KeyTypes = r.defaults.KeyTypes
+	}
+	if d.NewKey == nil && d.OpenKey == nil {
+		d.NewKey = r.defaults.NewKey
+	}
+	if d.OpenKey == nil {
+		d.OpenKey = r.defaults.OpenKey
 	}
 	if len(d.Challengers) == 0 {
 		d.Challengers = r.defaults.Challengers
@@ -1145,6 +1285,10 @@ func (r *resolver) rest(at place, d Domain, def *engine.Domain) {
 	def.Contacts = r.contacts(at, d.Contacts)
 	def.CAs = r.cas(at, d.CAs)
 	def.KeyTypes = r.keyTypes(at, d.KeyTypes)
+	def.Keys = engine.Keys{New: d.NewKey, Open: d.OpenKey}
+	if d.NewKey != nil && d.OpenKey == nil {
+		r.fail(at, "OpenKey", errors.New("NewKey needs it, to find its keys again after a restart; if NewKey returns only keys for the Store, let OpenKey return fs.ErrNotExist"))
+	}
 	def.RenewWindow = d.RenewWindow
 	if err := d.RenewWindow.Check(); err != nil {
 		r.fail(at, "RenewWindow", err)
@@ -1250,8 +1394,8 @@ func (r *resolver) cas(at place, said []CA) []CA {
 	var cas []CA
 	for _, s := range said {
 		ca, err := s.Resolve()
-		if err == nil {
-			err = ca.Limits.Check()
+		if err == nil && ca.Protocol == acmeclient.ACME && ca.Proxy != "" {
+			_, err = acmeclient.New(ca, r.http, nil) // which may not be able to use a proxy
 		}
 		switch {
 		case err != nil:
@@ -1263,6 +1407,17 @@ func (r *resolver) cas(at place, said []CA) []CA {
 		}
 	}
 	return cas
+}
+
+// neededContacts checks that there are some for CAs that register an account
+// without, but then do not issue.
+func (r *resolver) neededContacts(at place, def *engine.Domain) {
+	for _, ca := range def.CAs {
+		if known, ok := ca.Known(); ok && known.NeedsContact && len(def.Contacts) == 0 {
+			r.fail(at, "Contacts", fmt.Errorf("the CA %s needs an e-mail address", ca.Name))
+			return
+		}
+	}
 }
 
 func (r *resolver) keyTypes(at place, said []KeyType) []KeyType {
@@ -1337,10 +1492,18 @@ func (r *resolver) provable(at place, def *engine.Domain) {
 		switch {
 		case strings.HasPrefix(name, "*.") && !inDNS:
 			r.fail(at, "Challengers", fmt.Errorf("%s is a wildcard, which needs a challenger for dns-01: the built-in ones cannot prove it", name))
+		case isIP(name) && !slices.ContainsFunc(def.CAs, takesIPs):
+			r.fail(at, "CAs", fmt.Errorf("none of them issues for IP addresses such as %s", name))
 		case isIP(name) && !elsewhere:
 			r.fail(at, "Challengers", fmt.Errorf("%s is an IP address, which DNS cannot prove: it needs tls-alpn-01 or http-01", name))
 		}
 	}
+}
+
+// takesIPs reports whether nothing speaks against addresses at a CA.
+func takesIPs(ca CA) bool {
+	known, _ := ca.Known()
+	return !known.NoIPs
 }
 
 // strict converts names as browsers do (UTS #46), and accepts what can stand

@@ -30,6 +30,9 @@ func (is *acmeIssuer) giveUp(ctx context.Context, t acmeclient.KeyType) (cred re
 		return record.Credential{}, false, nil
 	}
 	cred = *staged
+	if is.exposed(&cred) {
+		return record.Credential{}, false, is.keepInArchive(ctx, cred)
+	}
 	if !cred.Complete() && !is.ours(&cred) {
 		is.step("asking for the order at another CA")
 		cred, err = is.fetch(ctx, cred)
@@ -60,10 +63,6 @@ func (is *acmeIssuer) ours(c *record.Credential) bool {
 func (is *acmeIssuer) fetch(ctx context.Context, cred record.Credential) (record.Credential, error) {
 	ctx, cancel := context.WithTimeout(ctx, askFormerCA)
 	defer cancel()
-	key, err := cred.Signer()
-	if err != nil {
-		return cred, err
-	}
 	session, err := is.sessionFor(ctx, &cred)
 	if err != nil {
 		return cred, err
@@ -78,6 +77,10 @@ func (is *acmeIssuer) fetch(ctx context.Context, cred record.Credential) (record
 	switch order.Status {
 	case acmeclient.StatusValid:
 	case acmeclient.StatusProcessing:
+		key, err := is.signer(ctx, &cred)
+		if err != nil {
+			return cred, err
+		}
 		csr, err := acmeclient.CSR(key, order.Names)
 		if err != nil {
 			return cred, err
@@ -98,40 +101,11 @@ func (is *acmeIssuer) fetch(ctx context.Context, cred record.Credential) (record
 
 // sessionFor opens a session with the account of a staged credential.
 func (is *acmeIssuer) sessionFor(ctx context.Context, c *record.Credential) (*acmeclient.Session, error) {
-	client, err := is.e.clientAt(is.def, c.CA)
+	client, account, err := is.e.accountWith(ctx, is.def, c.CA, c.Account)
 	if err != nil {
 		return nil, err
 	}
-	account, _, err := is.e.records.Account(ctx, c.CA, record.DefaultAccount)
-	if err != nil {
-		return nil, err
-	}
-	if account.URL != c.Account {
-		return nil, fmt.Errorf("the account %.200q that ordered is not in use any more", c.Account)
-	}
-	key, err := account.Signer()
-	if err != nil {
-		return nil, err
-	}
-	return client.Session(key, account.URL), nil
-}
-
-// followAccount takes up the account that the staged order of a key type was
-// made with, if another process has registered that meanwhile.
-func (is *acmeIssuer) followAccount(ctx context.Context, t acmeclient.KeyType) error {
-	c := is.staged.Credential(string(t))
-	if c == nil || c.Order == "" || c.CA != is.ca.URL || c.Account == is.account.url {
-		return nil
-	}
-	account, _, err := is.e.records.Account(ctx, c.CA, record.DefaultAccount)
-	if err != nil || account.URL != c.Account {
-		return nil // it is another one, or there is none: giveUp sees to the order
-	}
-	is.e.mu.Lock()
-	delete(is.e.known, is.ca.URL)
-	is.e.mu.Unlock()
-	is.session = nil
-	return is.open(ctx)
+	return client.Session(account.key, account.url), nil
 }
 
 // keepInArchive keeps a credential that is not to be used now.

@@ -43,6 +43,9 @@ func (a *attempt) restore(ctx context.Context) error {
 	if err == nil {
 		err = a.check(set, a.active)
 	}
+	if err == nil {
+		err = a.canOpen(ctx, set)
+	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", errRefused, err)
 	}

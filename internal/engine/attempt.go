@@ -76,6 +76,10 @@ var errVetoed = errors.New("the Notifier vetoed the renewal")
 // attempt brings d where it should be, and says in d.due when to look again.
 func (e *Engine) attempt(ctx context.Context, d *domain, t task) error {
 	loadErr := e.loadOne(ctx, d)
+	if t.asked() {
+		e.openSoon(d)
+	}
+	e.openUp(ctx, d)
 	e.mu.Lock()
 	a := &attempt{
 		e: e, d: d, def: d.def, task: t, on: d.onDemand, log: e.log.With("domain", d.def.Name),
@@ -283,7 +287,7 @@ func (a *attempt) issuer(ctx context.Context) (issuer, error) {
 // staged, if it is good for what is wanted by now.
 func (a *attempt) obtained(keyType string) (record.Credential, error) {
 	c := a.staged.Credential(keyType)
-	if c == nil {
+	if c == nil || a.exposed(c) {
 		return record.Credential{}, errUnfit
 	}
 	return *c, checkCredential(c, a.def.Names, a.e.now())
@@ -313,7 +317,7 @@ func (a *attempt) stageComplete(ctx context.Context, cred record.Credential, wan
 	case errors.Is(err, store.ErrConflict): // somebody else works here; this one has lost
 		err = errors.Join(err, a.keepInArchive(ctx, cred))
 	case complete:
-		a.keep(set)
+		a.keep(ctx, set)
 	}
 	return err
 }

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,14 +18,15 @@ type blockedError struct {
 	until  time.Time
 	each   time.Duration // after which one more Domain may order; 0: all may
 	why    string
-	parked bool // until somebody acts
+	parked bool   // until somebody acts
+	what   string // that is so; "": the CA's limits forbid an order
 }
 
 func (e *blockedError) Error() string {
 	if e.parked {
 		return "the CA's limits: " + e.why
 	}
-	return fmt.Sprintf("the CA's limits forbid an order until %s: %s", e.until.UTC().Format(time.RFC3339), e.why)
+	return fmt.Sprintf("%s until %s: %s", cmp.Or(e.what, "the CA's limits forbid an order"), e.until.UTC().Format(time.RFC3339), e.why)
 }
 
 // choose picks the CA for this attempt: the one in use, or the next in the
@@ -39,6 +41,11 @@ func (a *attempt) choose(ctx context.Context) error {
 		a.enter(ca, now)
 		if blocked[ca.URL] != nil { // all have been asked
 			return soonest(blocked)
+		}
+		ca, err := readEAB(ctx, ca)
+		if err != nil {
+			a.ca = ca
+			return err
 		}
 		noted, err := a.ledger(ca).open(ctx, a.def.Names, a.task.asked())
 		var b *blockedError

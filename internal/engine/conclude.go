@@ -153,6 +153,7 @@ func (a *attempt) nextLook(result outcome, now time.Time) time.Time {
 	default:
 		at = a.e.nextLook(a.d)
 	}
+	at = a.d.keysWanted(at)
 	if a.d.held != nil || a.leftover { // the Store may do it any time
 		at = earlier(at, now.Add(a.e.tick()))
 	}

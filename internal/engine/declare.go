@@ -17,8 +17,10 @@ func (e *Engine) SetDomains(defs []*Domain) {
 	for _, def := range defs {
 		def.print = def.fingerprint(e.cfg.AcceptTerms) // it asks the Challengers, which may do anything
 	}
+	contacts := contactsOf(defs)
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.contacts = contacts
 	wanted := make(map[string]*Domain, len(defs))
 	taken := make(map[string]bool) // names that cannot be had on demand
 	for _, def := range defs {
@@ -79,6 +81,12 @@ func (e *Engine) redefine(d *domain, def *Domain) {
 	same := slices.Equal(d.def.Files, def.Files) && d.def.Manual == def.Manual && d.def.print == def.print && d.def.RenewWindow == def.RenewWindow &&
 		d.def.HoldActivation == def.HoldActivation && d.def.ActivationDelay == def.ActivationDelay
 	d.def = def
+	if d.unopened != nil { // OpenKey may be another
+		d.unopened.at = e.now()
+		if d.state == idle && d.loaded {
+			e.schedule(d, e.now())
+		}
+	}
 	if same {
 		return
 	}
@@ -97,6 +105,14 @@ func (e *Engine) redefine(d *domain, def *Domain) {
 func (d *Domain) fingerprint(termsAccepted bool) string {
 	h := sha256.New()
 	fmt.Fprintln(h, d.Names, d.KeyTypes, d.urls(), d.Contacts, termsAccepted, d.Wishes)
+	for _, ca := range d.CAs {
+		if !ca.EAB.IsZero() || ca.AccountKey != nil {
+			fmt.Fprintln(h, sharingOf(ca), ca.EAB.HMAC.Reveal()) // who mends a wrong one need not wait
+		}
+	}
+	if d.Keys.New != nil || d.Keys.Open != nil {
+		fmt.Fprintln(h, d.Keys.New != nil, d.Keys.Open != nil)
+	}
 	for _, c := range d.Challengers {
 		fmt.Fprintln(h, c.Types())
 	}

@@ -62,6 +62,7 @@ type Domain struct {
 	HoldActivation  bool
 
 	Wishes
+	Keys   Keys
 	Files  []FilePair // that are served before what is ordered
 	Manual bool       // nothing is ordered unless somebody asks for it
 
@@ -117,9 +118,10 @@ type Engine struct {
 	chains    live.Chains
 	fallback  live.Fallback
 	knobs     atomic.Pointer[Knobs]
-	accounts  singleflight.Group // by CA: one registration at a time
-	slots     singleflight.Group // by CA: one block of order slots at a time
+	accounts  singleflight.Group // by account: one registration at a time
+	slots     singleflight.Group // by account: one block of order slots at a time
 	searches  singleflight.Group // for orphans: one at a time
+	openings  singleflight.Group // by Domain: of its keys, one try at a time
 	demand    demand
 
 	mu         sync.Mutex // guards what follows; never held across I/O or a wait
@@ -127,9 +129,10 @@ type Engine struct {
 	queue      queue
 	lanes      map[string]*lane // by directory URL
 	clients    map[acmeclient.Endpoint]*acmeclient.Client
-	known      map[string]knownAccount // by directory URL
-	free       map[string]int          // order slots taken from the ledger, by directory URL
-	lenders    map[string]lender       // by DNS name
+	contacts   map[sharing][]string           // that Domains want their accounts to have
+	known      map[accountRef]*record.Account // as they were read last
+	free       map[accountRef]int             // order slots taken from the ledger
+	lenders    map[string]lender              // by DNS name
 	orphans    []orphan
 	unsearched bool           // orphans are to be looked for again
 	hanging    map[*hook]bool // calls that have not returned in time
@@ -160,6 +163,10 @@ type domain struct {
 	job     *record.Job // never changed, but replaced
 	held    *record.Set // issued, but not known to be stored
 	waiting *waitingSet // obtained, but not active yet
+
+	keys     map[keyName]crypto.Signer                   // opened, of what it serves and orders
+	spare    map[acmeclient.KeyType]*record.KeyReference // made, but nothing was issued for them yet
+	unopened *unopened                                   // nil: no key of the active Set is out of reach
 
 	jobVersion   store.Version // of the Job in the Store that job goes on from
 	unsaved      bool          // job could not be written
@@ -210,8 +217,8 @@ func New(cfg Config) *Engine {
 		domains: make(map[string]*domain),
 		lanes:   make(map[string]*lane),
 		clients: make(map[acmeclient.Endpoint]*acmeclient.Client),
-		known:   make(map[string]knownAccount),
-		free:    make(map[string]int),
+		known:   make(map[accountRef]*record.Account),
+		free:    make(map[accountRef]int),
 		lenders: make(map[string]lender),
 		hanging: make(map[*hook]bool),
 		changed: make(chan struct{}),
@@ -266,7 +273,8 @@ type Knobs struct {
 	LeaseTTL time.Duration
 	// HookGrace is how long cleaning up may take after the context has ended.
 	HookGrace time.Duration
-	// NewKey makes certificate and account keys.
+	// NewKey makes account keys, and those of certificates of which the Domain
+	// does not say how.
 	NewKey func(ctx context.Context, t acmeclient.KeyType) (crypto.Signer, error)
 	// Jitter draws from [0, 1) what is left to chance.
 	Jitter func() float64

@@ -46,7 +46,7 @@ func (a *attempt) fail(ctx context.Context, err error, now time.Time) {
 		a.ledger(rehearsal.ca).heard(ctx, err, a.def.Names)
 	case a.ca.URL != "":
 		a.ledger(a.ca).heard(ctx, err, a.def.Names)
-		if p != nil && !p.AboutName() || errors.Is(err, errBadCertificate) { // the CA's own fault
+		if p != nil && !p.AboutName() || errors.Is(err, errBadCertificate) || errors.As(err, new(*eabError)) { // the CA's own fault
 			count = a.countFailure()
 		}
 	}

@@ -56,7 +56,7 @@ const maxFile = 1 << 20
 // readFiles reads the Domain's files if they have changed, and has them served:
 // all pairs of them, or what was served before. Files are often written one
 // after the other, so that a pair may not match for a moment.
-func (e *Engine) readFiles(d *domain) error {
+func (e *Engine) readFiles(ctx context.Context, d *domain) error {
 	e.mu.Lock()
 	def, old := d.def, d.files
 	e.mu.Unlock()
@@ -75,7 +75,7 @@ func (e *Engine) readFiles(d *domain) error {
 	if err == nil {
 		now.certs = certificatesOf(set)
 		var creds []*live.Credential
-		if creds, now.err = e.credentials(set); now.err == nil {
+		if creds, now.err = e.credentials(ctx, d, set); now.err == nil {
 			now.site = &live.Site{Domain: def.Name, Credentials: creds}
 		}
 	}
@@ -164,7 +164,7 @@ func (e *Engine) watchFiles(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		_ = e.readFiles(d) // which has logged it
+		_ = e.readFiles(ctx, d) // which has logged it
 		e.mu.Lock()
 		if !d.removed && !d.files.good(e.now()) {
 			e.serve(d)

@@ -86,6 +86,9 @@ func (e *Engine) accountIDAt(ctx context.Context, url string) (string, error) {
 		if err != nil {
 			return "", err
 		}
+		if ca.AccountKey != nil {
+			return "", fmt.Errorf("%w: the AccountKey's", ErrTaken)
+		}
 		return ca.AccountID()
 	}
 	return record.DefaultAccount, nil

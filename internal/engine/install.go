@@ -26,8 +26,11 @@ var errUnfit = errors.New("the staged certificates cannot be used")
 
 // install has set served for d from here on, if what is served at that moment
 // has the Version old; store.Any stands for whatever is served.
-func (e *Engine) install(d *domain, set *record.Set, version, old store.Version) (installed bool, err error) {
-	creds, err := e.credentials(set)
+func (e *Engine) install(ctx context.Context, d *domain, set *record.Set, version, old store.Version) (installed bool, err error) {
+	creds, err := e.credentials(ctx, d, set)
+	if errors.As(err, new(*keyError)) {
+		e.notOpened(d, set, version, err)
+	}
 	if err != nil {
 		return false, err
 	}
@@ -53,18 +56,19 @@ func (e *Engine) install(d *domain, set *record.Set, version, old store.Version)
 	if d.onDemand != nil {
 		d.site.Asked = &d.onDemand.asked
 	}
-	d.certs, d.version, d.hash, d.unfit = certs, version, hash, unfit{}
+	d.certs, d.version, d.hash, d.unfit, d.unopened = certs, version, hash, unfit{}, nil
+	d.dropKeys(set)
 	e.serve(d)
 	e.announceChange()
 	return true, nil
 }
 
-// credentials makes of a complete Set what live serves.
-func (e *Engine) credentials(set *record.Set) ([]*live.Credential, error) {
+// credentials makes of a complete Set what live serves for d.
+func (e *Engine) credentials(ctx context.Context, d *domain, set *record.Set) ([]*live.Credential, error) {
 	creds := make([]*live.Credential, 0, len(set.Credentials))
 	for i := range set.Credentials {
 		c := &set.Credentials[i]
-		key, err := c.Signer()
+		key, err := e.signer(ctx, d, c)
 		if err != nil {
 			return nil, err
 		}
@@ -185,6 +189,9 @@ func (a *attempt) activationTime(now time.Time) (at time.Time, held bool) {
 // it could be written: an issued certificate is never thrown away.
 func (a *attempt) activate(ctx context.Context, staged *record.Set) error {
 	a.step("activating the certificates")
+	if err := a.openKeys(ctx, staged); err != nil {
+		return err
+	}
 	if a.task.revoke != nil {
 		if err := a.listRevocations(ctx); err != nil {
 			return err
@@ -205,7 +212,7 @@ func (a *attempt) activate(ctx context.Context, staged *record.Set) error {
 		return err
 	}
 	if a.check(staged, a.active) == nil {
-		a.keep(staged)
+		a.keep(ctx, staged)
 	}
 	return err
 }
@@ -227,7 +234,7 @@ func (a *attempt) activeNow(ctx context.Context, set *record.Set, version store.
 		return nil
 	}
 	var err error
-	a.installed, err = a.e.install(a.d, set, version, store.Any)
+	a.installed, err = a.e.install(ctx, a.d, set, version, store.Any)
 	return err
 }
 
@@ -239,13 +246,13 @@ func (a *attempt) prune(ctx context.Context) {
 }
 
 // keep serves a Set that could not be written, and remembers to write it.
-func (a *attempt) keep(set *record.Set) {
+func (a *attempt) keep(ctx context.Context, set *record.Set) {
 	a.log.Error("certificates could not be stored; they are served from memory until they can")
 	a.e.hold(a.d, set)
 	if a.def.HoldActivation {
 		return
 	}
-	if _, err := a.e.install(a.d, set, unstored, store.Any); err != nil {
+	if _, err := a.e.install(ctx, a.d, set, unstored, store.Any); err != nil {
 		a.log.Error("certificates cannot be served", "error", err)
 	}
 }

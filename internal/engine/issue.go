@@ -25,29 +25,25 @@ type acmeIssuer struct {
 	session *acmeclient.Session
 	account knownAccount
 	spent   map[string]bool // URLs of orders of which the CA has said that they lead nowhere
+
+	reopened bool // it was tried to mend the account
+	agreed   bool // it was tried to agree to the CA's terms
 }
 
 // issue orders a certificate, or goes on with the order that a former attempt
 // has staged.
 func (is *acmeIssuer) issue(ctx context.Context, t acmeclient.KeyType) (record.Credential, error) {
-	cred, err := is.issueOnce(ctx, t)
-	if !is.accountGone(err) {
-		return cred, err
-	}
-	// Nothing of that account can be used any more: register it again, and
-	// order with it.
-	if err := is.reopen(ctx); err != nil {
-		return cred, err
-	}
-	return is.issueOnce(ctx, t)
+	var cred record.Credential
+	err := is.withAccount(ctx, func() (err error) {
+		cred, err = is.issueOnce(ctx, t)
+		return err
+	})
+	return cred, err
 }
 
 func (is *acmeIssuer) issueOnce(ctx context.Context, t acmeclient.KeyType) (record.Credential, error) {
 	var none record.Credential
 	if err := is.open(ctx); err != nil {
-		return none, err
-	}
-	if err := is.followAccount(ctx, t); err != nil {
 		return none, err
 	}
 	cred, order, err := is.resume(ctx, t)
@@ -88,10 +84,12 @@ func (is *acmeIssuer) open(ctx context.Context) error {
 		return err
 	}
 	is.step("selecting the account")
-	if is.account, err = is.e.accountAt(ctx, client, is.def); err != nil {
+	contacts, _ := is.e.wantedContacts(is.def, is.ca.URL)
+	if is.account, err = is.e.accountAt(ctx, client, contacts); err != nil {
 		return err
 	}
 	is.session = client.Session(is.account.key, is.account.url)
+	is.tellContacts(ctx)
 	return nil
 }
 
@@ -103,8 +101,14 @@ func (is *acmeIssuer) resume(ctx context.Context, t acmeclient.KeyType) (record.
 	if c == nil || c.Order == "" || c.Complete() || !is.ours(c) {
 		return none, nil, nil
 	}
-	if _, err := c.Signer(); err != nil {
+	if _, err := is.signer(ctx, c); errors.As(err, new(*keyError)) {
+		return none, nil, err // it will be there again, and the order is as good as before
+	} else if err != nil {
 		is.log.Warn("the key of the open order cannot be used; ordering anew", "order", c.Order, "error", err)
+		return none, nil, nil
+	}
+	if is.exposed(c) {
+		is.log.Info("the open order is for the key that is to be replaced; ordering anew", "order", c.Order)
 		return none, nil, nil
 	}
 	is.step("looking at the open order")
@@ -149,11 +153,11 @@ func (is *acmeIssuer) begin(ctx context.Context, t acmeclient.KeyType) (record.C
 	if err := is.certificateAllowed(); err != nil {
 		return none, nil, err
 	}
-	if err := is.ledger(is.ca).takeOrder(ctx); err != nil {
+	cred, err := is.makeKey(ctx, t)
+	if err != nil {
 		return none, nil, err
 	}
-	der, err := is.makeKey(ctx, t)
-	if err != nil {
+	if err := is.ledger(is.ca).takeOrder(ctx); err != nil {
 		return none, nil, err
 	}
 	is.step("creating the order")
@@ -170,12 +174,9 @@ func (is *acmeIssuer) begin(ctx context.Context, t acmeclient.KeyType) (record.C
 		is.job.ARI[request.Replaces] = info
 	}
 	is.log.Info("order created", "order", order.URL, "ca", caName(is.ca), "key", t)
-	cred := record.Credential{
-		Meta: record.Meta{
-			KeyType: string(t), CA: is.ca.URL, Account: is.account.url, Order: order.URL, Profile: is.def.profileOf(order),
-			When: is.e.now().UTC().Truncate(time.Second),
-		},
-		Key: der,
+	cred.Meta = record.Meta{
+		KeyType: string(t), CA: is.ca.URL, Account: is.account.url, Order: order.URL, Profile: is.def.profileOf(order),
+		When: is.e.now().UTC().Truncate(time.Second),
 	}
 	set := new(record.Set)
 	if is.staged != nil {
@@ -188,7 +189,7 @@ func (is *acmeIssuer) begin(ctx context.Context, t acmeclient.KeyType) (record.C
 // complete proves control of the names, has the order finalized, and returns
 // the credential with its checked certificate.
 func (is *acmeIssuer) complete(ctx context.Context, cred record.Credential, order *acmeclient.Order) (record.Credential, error) {
-	key, err := cred.Signer()
+	key, err := is.signer(ctx, &cred)
 	if err != nil {
 		return cred, err
 	}
@@ -224,6 +225,7 @@ func (is *acmeIssuer) refusedKey(ctx context.Context, c *record.Credential, err 
 	if !errors.As(err, &p) || !slices.Contains([]string{"badCSR", "badPublicKey", "badSignatureAlgorithm"}, p.Kind()) {
 		return err
 	}
+	is.keyUsed(c)
 	return is.dropBad(ctx, &record.Set{Credentials: []record.Credential{*c}}, err)
 }
 
@@ -233,6 +235,7 @@ func (is *acmeIssuer) accept(ctx context.Context, cred record.Credential, order 
 	now := is.e.now()
 	is.countCertificate(order.URL)
 	is.fill(&cred, order, chain)
+	is.keyUsed(&cred)
 	err := checkCredential(&cred, is.def.Names, now)
 	if err == nil {
 		is.tellWarnings(is.deviations(&cred))
@@ -275,14 +278,14 @@ func (is *acmeIssuer) dropBad(ctx context.Context, bad *record.Set, why error) e
 
 // checkCredential checks that a credential is good for names.
 func checkCredential(c *record.Credential, names []string, now time.Time) error {
-	key, err := c.Signer()
+	key, err := c.Public()
 	if err != nil {
 		return err
 	}
 	if !c.Complete() {
 		return fmt.Errorf("the %s certificate is missing", c.KeyType)
 	}
-	if _, err = acmeclient.CheckChain(c.Chain, key.Public(), names, now); err != nil {
+	if _, err = acmeclient.CheckChain(c.Chain, key, names, now); err != nil {
 		return err
 	}
 	// CheckChain bears with clocks that differ; what has expired is of no use.

@@ -18,13 +18,13 @@ import (
 // a CA. All processes obey it, also after a restart.
 type ledger struct {
 	e      *Engine
-	ca     string
+	ref    accountRef
 	limits acmeclient.Limits
 	log    interface{ Warn(string, ...any) }
 }
 
 func (a *attempt) ledger(ca acmeclient.CA) ledger {
-	return ledger{e: a.e, ca: ca.URL, limits: ca.Allowed(), log: a.log}
+	return ledger{e: a.e, ref: refOf(ca), limits: ca.Allowed(), log: a.log}
 }
 
 const (
@@ -51,7 +51,7 @@ func (l ledger) open(ctx context.Context, names []string, asked bool) (noted []s
 	now := l.e.now()
 	var worst *blockedError
 	for _, name := range append([]string{record.AccountLimit}, names...) {
-		limit, _, err := l.e.records.Limit(ctx, l.ca, record.DefaultAccount, name)
+		limit, _, err := l.e.records.Limit(ctx, l.ref.ca, l.ref.id, name)
 		if err != nil {
 			return nil, err
 		}
@@ -97,7 +97,7 @@ func (l ledger) takeOrder(ctx context.Context) error {
 		if l.takeSlot() {
 			return nil
 		}
-		_, err, shared := l.e.slots.Do(l.ca, func() (any, error) { return nil, l.takeBlock(ctx, orders) })
+		_, err, shared := l.e.slots.Do(l.ref.flight("slots"), func() (any, error) { return nil, l.takeBlock(ctx, orders) })
 		if err != nil && !(shared && ctx.Err() == nil && errors.Is(err, context.Canceled)) {
 			return err
 		}
@@ -107,10 +107,10 @@ func (l ledger) takeOrder(ctx context.Context) error {
 func (l ledger) takeSlot() bool {
 	l.e.mu.Lock()
 	defer l.e.mu.Unlock()
-	if l.e.free[l.ca] == 0 {
+	if l.e.free[l.ref] == 0 {
 		return false
 	}
-	l.e.free[l.ca]--
+	l.e.free[l.ref]--
 	return true
 }
 
@@ -137,12 +137,12 @@ func (l ledger) takeBlock(ctx context.Context, orders policy.Rate) error {
 	}
 	l.e.mu.Lock()
 	defer l.e.mu.Unlock()
-	l.e.free[l.ca] += n
+	l.e.free[l.ref] += n
 	return nil
 }
 
 func (l ledger) change(ctx context.Context, name string, change func(record.Limit) (record.Limit, bool)) error {
-	return l.e.records.ChangeLimit(ctx, l.ca, record.DefaultAccount, name, change)
+	return l.e.records.ChangeLimit(ctx, l.ref.ca, l.ref.id, name, change)
 }
 
 // failed counts a failed validation of a name.

@@ -125,12 +125,17 @@ func (e *Engine) readOrphans(ctx context.Context) ([]orphan, []loan, error) {
 		}
 		certs := certificatesOf(set)
 		end := earliestEnd(certs)
-		creds, err := e.credentials(set)
+		creds, err := e.credentials(ctx, nil, set)
+		if errors.As(err, new(*keyError)) {
+			err = nil // who takes it over can open its keys
+		}
 		if err != nil || !e.now().Before(end) {
 			continue
 		}
 		orphans = append(orphans, orphan{name: name, names: namesOfAll(certs), notAfter: end})
-		loans = append(loans, loan{certs, creds})
+		if creds != nil {
+			loans = append(loans, loan{certs, creds})
+		}
 	}
 	return orphans, loans, nil
 }
@@ -206,7 +211,7 @@ func (a *attempt) adopt(ctx context.Context) error {
 	if errors.As(err, new(*storeError)) {
 		return err
 	}
-	if err != nil || a.adoptable(set) != nil {
+	if err != nil || a.adoptable(ctx, set) != nil {
 		return nil // it is gone, or of no use: a certificate is ordered
 	}
 	version, err := a.e.records.Adopt(ctx, a.def.Name, set, a.activeVersion)
@@ -216,15 +221,15 @@ func (a *attempt) adopt(ctx context.Context) error {
 	a.active = set
 	a.log.Info("the certificates of a former Domain are used", "names", a.def.Shown, "former", former)
 	a.job.Tell(a.e.now(), "adopted", former)
-	a.installed, err = a.e.install(a.d, set, version, store.Any)
+	a.installed, err = a.e.install(ctx, a.d, set, version, store.Any)
 	return err
 }
 
-func (a *attempt) adoptable(set *record.Set) error {
+func (a *attempt) adoptable(ctx context.Context, set *record.Set) error {
 	for i := range set.Credentials {
 		if err := checkCredential(&set.Credentials[i], a.def.Names, a.e.now()); err != nil {
 			return err
 		}
 	}
-	return nil
+	return a.canOpen(ctx, set)
 }

@@ -20,8 +20,8 @@ import (
 const parallelReads = 16
 
 // Load reads what the Store has for all declared Domains that have not been
-// read yet, so that it is served. It contacts nobody else, and leaves nothing
-// running. A value that is broken is logged; a Domain that cannot be read is
+// read yet, so that it is served. It contacts nobody else but those who keep
+// the keys of it, and leaves nothing running that returns in time. A value that is broken is logged; a Domain that cannot be read is
 // an error, but does not keep the others from being served.
 func (e *Engine) Load(ctx context.Context) error {
 	e.adopt(ctx)
@@ -38,7 +38,7 @@ func (e *Engine) Load(ctx context.Context) error {
 				err = e.loadOne(ctx, d)
 			}
 			if err == nil {
-				err = e.readFiles(d) // which may be others since it was loaded
+				err = e.readFiles(ctx, d) // which may be others since it was loaded
 			}
 			if err != nil {
 				e.mu.Lock()
@@ -51,6 +51,7 @@ func (e *Engine) Load(ctx context.Context) error {
 		})
 	}
 	err := group.Wait()
+	e.openAll(ctx, domains)
 	if ctx.Err() == nil {
 		e.findLenders(ctx)
 	}
@@ -118,11 +119,13 @@ func (e *Engine) readDomain(ctx context.Context, d *domain) error {
 	}
 	corrected := setRight(job, e.now())
 	if set != nil {
-		if _, err := e.install(d, set, version, store.Any); err != nil {
+		if e.closed(d, set) {
+			e.setUnopened(d, set, version)
+		} else if _, err := e.install(ctx, d, set, version, store.Any); err != nil {
 			e.log.Error("stored certificates cannot be served", "domain", name, "error", err)
 		}
 	}
-	filesErr := e.readFiles(d)
+	filesErr := e.readFiles(ctx, d)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	d.loaded, d.job, d.jobVersion = true, job, jobVersion
@@ -168,6 +171,9 @@ func (e *Engine) tolerate(name string, err error) error {
 func (e *Engine) nextLook(d *domain) time.Time {
 	now := e.now()
 	_, certs := d.newest()
+	if d.unopened != nil && d.waiting == nil {
+		certs = d.unopened.certs // what is due does not hang on who can serve it
+	}
 	f := policy.Facts{
 		Certificates: factsOf(certs, d.job), NotBefore: d.job.NextRun,
 		Revoked: d.waiting == nil && someToBeRevoked(d.job, certs),
@@ -193,6 +199,7 @@ func (e *Engine) nextLook(d *domain) time.Time {
 	if d.waiting != nil && !d.def.HoldActivation {
 		at = earlier(at, d.activateAt)
 	}
+	at = d.keysWanted(at)
 	if len(d.job.SetUps) > 0 {
 		at = earlier(at, d.job.CleanUpAt)
 	}

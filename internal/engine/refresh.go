@@ -126,7 +126,8 @@ func byName(a, b *domain) int { return strings.Compare(a.def.Name, b.def.Name) }
 // at the Version stored. What is known to be unfit is left to the attempts,
 // and so is all while one is under way. e.mu is held.
 func (d *domain) outdated(stored store.Version) bool {
-	return d.loaded && d.state != working && d.version != stored && d.version != unstored && d.unfit != unfit{true, stored}
+	waits := d.unopened != nil && d.unopened.version == stored
+	return d.loaded && d.state != working && d.version != stored && d.version != unstored && d.unfit != unfit{true, stored} && !waits
 }
 
 // unfit is the Version of an active Set that cannot be served, or None if
@@ -156,7 +157,10 @@ var errWorse = errors.New("the active certificates do not cover all names and da
 
 // takeOver has a Set served that another process, or a person, has made the
 // active one, if d serves what has the Version old.
-func (e *Engine) takeOver(d *domain, set *record.Set, version, old store.Version) (installed bool, err error) {
+func (e *Engine) takeOver(ctx context.Context, d *domain, set *record.Set, version, old store.Version) (installed bool, err error) {
+	if err := e.waitsAt(d, version); err != nil {
+		return false, err
+	}
 	theirs := certificatesOf(set)
 	e.mu.Lock()
 	names, now := d.def.Names, e.now()
@@ -165,8 +169,11 @@ func (e *Engine) takeOver(d *domain, set *record.Set, version, old store.Version
 	if worse {
 		return false, errWorse
 	}
-	return e.install(d, set, version, old)
+	return e.install(ctx, d, set, version, old)
 }
+
+// errClosed is why an attempt follows at once.
+var errClosed = errors.New("its keys are still to be opened")
 
 // reread installs the active Set of d, unless an attempt has installed another
 // meanwhile. One that cannot be used is left to the next attempt, which comes
@@ -183,8 +190,13 @@ func (e *Engine) reread(ctx context.Context, d *domain) {
 		return
 	}
 	installed := false
-	if err == nil {
-		installed, err = e.takeOver(d, set, version, served)
+	switch {
+	case err != nil:
+	case e.closed(d, set): // opening its keys may take time, which is an attempt's
+		e.setUnopened(d, set, version)
+		err = errClosed
+	default:
+		installed, err = e.takeOver(ctx, d, set, version, served)
 	}
 	unreadable := err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.As(err, new(*record.BrokenError)) && set == nil
 	if unreadable {

@@ -34,6 +34,9 @@ func (a *attempt) rehearse(ctx context.Context) error {
 	}
 	test, err := test.Resolve()
 	if err == nil {
+		test, err = readEAB(ctx, test)
+	}
+	if err == nil {
 		err = a.rehearseAt(ctx, test)
 	}
 	if err != nil {
@@ -54,14 +57,18 @@ func (a *attempt) rehearseAt(ctx context.Context, test acmeclient.CA) error {
 		return err
 	}
 	is := &acmeIssuer{attempt: a, spent: make(map[string]bool)}
-	if err := is.open(ctx); err != nil {
+	var order *acmeclient.Order
+	err := is.withAccount(ctx, func() (err error) {
+		if err = is.open(ctx); err != nil {
+			return err
+		}
+		if err = is.ledger(test).takeOrder(ctx); err != nil {
+			return err
+		}
+		is.step("rehearsing at " + caName(test))
+		order, err = is.session.NewOrder(ctx, a.def.request())
 		return err
-	}
-	if err := is.ledger(test).takeOrder(ctx); err != nil {
-		return err
-	}
-	is.step("rehearsing at " + caName(test))
-	order, err := is.session.NewOrder(ctx, a.def.request())
+	})
 	if err != nil {
 		return err
 	}

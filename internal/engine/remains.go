@@ -87,6 +87,7 @@ func (a *attempt) readActive(ctx context.Context) error {
 		return err
 	}
 	a.active, a.activeVersion = set, version
+	a.noteActive()
 	switch {
 	case set == nil && served != unstored:
 		a.e.pass(a.d, version)
@@ -94,7 +95,10 @@ func (a *attempt) readActive(ctx context.Context) error {
 	case set == nil, version == served, served == unstored:
 		return nil
 	}
-	installed, err := a.e.takeOver(a.d, set, version, served)
+	installed, err := a.e.takeOver(ctx, a.d, set, version, served)
+	if errors.As(err, new(*keyError)) {
+		return nil // it is as good as before, and tried again
+	}
 	if err != nil {
 		if !a.e.passed(a.d, version) {
 			a.log.Error("the active certificates are not taken over; others are ordered when they are due", "error", err)

@@ -80,10 +80,10 @@ func TestInstallIsNotOvertaken(t *testing.T) {
 	e := New(Config{Store: new(store.Memory)})
 	set, _ := newSet(t, time.Hour)
 	d := &domain{def: &Domain{Name: "a", Names: []string{"example.com"}}, version: "second", at: -1}
-	if installed, err := e.install(d, set, "first", store.None); err != nil || installed || d.version != "second" {
+	if installed, err := e.install(t.Context(), d, set, "first", store.None); err != nil || installed || d.version != "second" {
 		t.Errorf("installed: %v, %v, at %q, want that the second stays", installed, err, d.version)
 	}
-	if installed, err := e.install(d, set, "third", "second"); err != nil || !installed || d.version != "third" {
+	if installed, err := e.install(t.Context(), d, set, "third", "second"); err != nil || !installed || d.version != "third" {
 		t.Errorf("installed: %v, %v, at %q, want the third", installed, err, d.version)
 	}
 }

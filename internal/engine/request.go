@@ -1,11 +1,10 @@
 package engine
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto"
-	"crypto/x509"
-	"fmt"
 	"time"
 
 	"github.com/manageddomains/md/acmeclient"
@@ -33,29 +32,10 @@ func (d *Domain) request() acmeclient.OrderRequest {
 	}
 }
 
-// makeKey returns the key for a new certificate, in PKCS #8 form: another than
-// before, unless the Domain wants to go on with it, and it need not be feared
-// that it is known to others.
-func (is *acmeIssuer) makeKey(ctx context.Context, t acmeclient.KeyType) ([]byte, error) {
-	if c := is.active.Credential(string(t)); c != nil && is.def.ReuseKey && !is.keySuspect(c) {
-		return c.Key, nil
-	}
-	is.step("generating the key")
-	key, err := is.e.newKey(ctx, t)
-	if err != nil {
-		return nil, fmt.Errorf("generating a %s key: %w", t, err)
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return nil, fmt.Errorf("encoding the key: %w", err)
-	}
-	return der, nil
-}
-
 // keySuspect reports whether the certificate of a credential is to be revoked,
 // or its CA wants it replaced at once.
-func (is *acmeIssuer) keySuspect(c *record.Credential) bool {
-	if is.task.revoke != nil || toBeRevoked(is.job, c.Chain[0]) {
+func (a *attempt) keySuspect(c *record.Credential) bool {
+	if a.task.revoke != nil || toBeRevoked(a.job, c.Chain[0]) {
 		return true
 	}
 	leaf, err := c.Leaf()
@@ -63,8 +43,23 @@ func (is *acmeIssuer) keySuspect(c *record.Credential) bool {
 		return true
 	}
 	id, err := acmeclient.CertID(leaf)
-	said := is.job.ARI[id]
-	return err == nil && !said.End.IsZero() && !said.End.After(is.e.now())
+	said := a.job.ARI[id]
+	return err == nil && !said.End.IsZero() && !said.End.After(a.e.now())
+}
+
+// exposed reports whether a staged credential has the key of a certificate in
+// use of which it must be feared that others know it: with ReuseKey, it was
+// taken before that was so.
+func (a *attempt) exposed(staged *record.Credential) bool {
+	c := a.active.Credential(staged.KeyType)
+	return c != nil && shareKey(c, staged) && a.keySuspect(c)
+}
+
+func shareKey(a, b *record.Credential) bool {
+	if a.Reference != nil && b.Reference != nil {
+		return bytes.Equal(a.Reference.Public, b.Reference.Public)
+	}
+	return a.Reference == nil && b.Reference == nil && bytes.Equal(a.Key, b.Key)
 }
 
 // finalize has the order finalized, and remembers what became of it.

@@ -102,14 +102,17 @@ func (a *attempt) isActive(leaf []byte) bool {
 // revokeOne revokes a certificate with the account that ordered it, or else
 // with its own key (RFC 8555 §7.6).
 func (a *attempt) revokeOne(ctx context.Context, r record.Revocation) error {
-	client, err := a.e.clientAt(a.def, r.CA)
-	if err != nil {
-		return err
-	}
 	a.step("revoking a former certificate")
-	account, accountErr := a.e.accountAt(ctx, client, a.def)
-	if accountErr == nil && account.url == r.Account {
-		return client.Session(account.key, account.url).Revoke(ctx, r.Leaf, acmeclient.Reason(r.Reason))
+	client, account, accountErr := a.e.accountWith(ctx, a.def, r.CA, r.Account)
+	if client == nil {
+		return accountErr
+	}
+	if accountErr == nil {
+		err := client.Session(account.key, account.url).Revoke(ctx, r.Leaf, acmeclient.Reason(r.Reason))
+		if !errors.Is(err, acmeclient.ErrNoAccount) && !errors.Is(err, acmeclient.ErrAccountClosed) {
+			return err
+		}
+		accountErr = err
 	}
 	former, err := a.e.records.FromArchive(ctx, a.def.Name, r.Archived)
 	if err != nil {
@@ -119,7 +122,7 @@ func (a *attempt) revokeOne(ctx context.Context, r record.Revocation) error {
 	if c == nil {
 		return errors.Join(accountErr, fmt.Errorf("its key is not in the archive under %.80q any more", r.Archived))
 	}
-	key, err := c.Signer()
+	key, err := a.signer(ctx, c)
 	if err != nil {
 		return errors.Join(accountErr, err)
 	}

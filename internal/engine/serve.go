@@ -89,6 +89,7 @@ func (e *Engine) firstCertificate(hello *tls.ClientHelloInfo, name string) (*tls
 			e.log.Warn("reading the certificate for a handshake failed", "domain", name, "error", err)
 		}
 	}
+	e.openFirst(helloContext(hello), d)
 	e.await(helloContext(hello), d, declaredName(def, hello.ServerName))
 	if cert, _ := e.table.Certificate(hello); cert != nil {
 		return cert, nil
@@ -138,7 +139,7 @@ func (e *Engine) Status() iter.Seq[status.Domain] {
 			d := e.domains[name]
 			var now snapshot
 			if d != nil {
-				now = snapshot{def: d.def, certs: d.served(e.now()), filesErr: d.filesError(), waiting: d.waiting, job: d.job, busy: d.state == working, activity: d.activity}
+				now = snapshot{def: d.def, certs: d.served(e.now()), filesErr: d.filesError(), unopened: d.unopenedNow(), waiting: d.waiting, job: d.job, busy: d.state == working, activity: d.activity}
 			}
 			e.mu.Unlock()
 			if d != nil && !yield(now.report(e.now())) {
@@ -153,6 +154,7 @@ type snapshot struct {
 	def      *Domain
 	certs    []certificate
 	filesErr error
+	unopened unopened
 	waiting  *waitingSet
 	job      *record.Job
 	busy     bool
@@ -165,12 +167,19 @@ func (s snapshot) report(now time.Time) status.Domain {
 		Certificates: describe(s.certs), State: status.Good,
 	}
 	expired := slices.ContainsFunc(s.certs, func(c certificate) bool { return !now.Before(c.NotAfter) })
-	decision := policy.Next(s.def.rules(), policy.Facts{Certificates: factsOf(s.certs, s.job)}, now)
+	known := s.certs
+	if len(s.unopened.certs) > 0 {
+		known = s.unopened.certs
+	}
+	decision := policy.Next(s.def.rules(), policy.Facts{Certificates: factsOf(known, s.job)}, now)
 	if s.waiting != nil {
 		r.Staged = describe(s.waiting.certs)
 	}
 	r.ExplanationURL = explanation(s.job)
 	r.Reason = decision.Reason
+	if s.unopened.err != nil {
+		r.Reason = fmt.Sprintf("the active certificates are not served: %v", s.unopened.err)
+	}
 	if s.filesErr != nil {
 		r.Reason = s.filesErr.Error()
 	}

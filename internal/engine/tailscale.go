@@ -30,7 +30,9 @@ func (is tailscaleIssuer) issue(ctx context.Context, t acmeclient.KeyType) (reco
 	now := is.e.now()
 	if c := is.active.Credential(string(t)); c != nil && c.Complete() && bytes.Equal(c.Chain[0], chain[0]) {
 		pause := min(max(is.left(now)/10, time.Minute), 24*time.Hour)
-		return none, &blockedError{until: now.Add(pause), why: "the Tailscale daemon has not renewed the certificate yet"}
+		return none, &blockedError{
+			until: now.Add(pause), what: "there is nothing new", why: "the Tailscale daemon has not renewed the certificate yet",
+		}
 	}
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {

@@ -18,6 +18,9 @@ func (a *attempt) tellAll(ctx context.Context, result outcome, err error) {
 			Kind: status.Errored, Err: err, Attempts: a.job.Errors, NextAttempt: a.job.NextRun,
 		})
 	}
+	if result == succeeded {
+		a.tellUnopened(ctx)
+	}
 	if result != interrupted { // whether there is something to renew by now or not
 		a.announce(ctx)
 	}

@@ -41,18 +41,19 @@ func decodeComplete(data []byte) (*Set, error) {
 }
 
 // usable checks that a TLS server can serve the credential, whatever the
-// certificate says of names and dates.
+// certificate says of names and dates, and whether or not a key that is kept
+// elsewhere can be reached.
 func (c *Credential) usable() error {
 	leaf, err := c.Leaf()
 	if err != nil {
 		return err
 	}
-	key, err := c.Signer()
+	public, err := c.Public()
 	if err != nil {
 		return err
 	}
-	public, ok := leaf.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
-	if !ok || !public.Equal(key.Public()) {
+	known, ok := leaf.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
+	if !ok || !known.Equal(public) {
 		return fmt.Errorf("the %.40q certificate is not for the private key that stands with it", c.KeyType)
 	}
 	return nil

@@ -11,6 +11,7 @@
 //	jobs/<name>                     errors, next attempt, set-ups to clean, event log
 //	limits/<ca>/<account>/<name>    what the CA wants obeyed; "_": for all names
 //	leases/<name>                   who works on the Domain (store.Leaser)
+//	account-leases/<ca>/<id>        who changes the account
 //
 // where <ca> is the directory URL's host, a dash and 8 hex digits of the
 // SHA-256 of the URL.
@@ -43,6 +44,10 @@ func archivePrefix(name string) string {
 	return "archive/" + name + "/"
 }
 func jobKey(name string) string { return "jobs/" + name }
+
+// AccountLeaseKey is the key of the lease under which one process changes an
+// account.
+func AccountLeaseKey(ca, id string) string { return "account-leases/" + caID(ca) + "/" + id }
 
 // LeaseKey is the key of the lease under which one process works on a Domain.
 func LeaseKey(name string) string { return "leases/" + name }

@@ -25,12 +25,16 @@ type Set struct {
 	Credentials []Credential
 }
 
-// Credential is a private key with what a CA has certified about it. In
+// Credential is a private key, or a reference to one, with what a CA has
+// certified about it. In
 // staging its Chain may be empty: then Order names an order in progress.
 type Credential struct {
 	Meta
 	// Key is the private key in PKCS #8 form.
 	Key []byte `json:"-"`
+	// Reference stands in the place of Key for a key that is kept elsewhere,
+	// else it is nil.
+	Reference *KeyReference `json:"-"`
 	// Chain is the certificate chain in DER, leaf first.
 	Chain [][]byte
 	// Other holds the blocks behind the chain that this version does not
@@ -59,13 +63,32 @@ func (c Credential) Format(f fmt.State, _ rune) {
 	fmt.Fprintf(f, "record.Credential(%.40q)", c.KeyType)
 }
 
-// Signer returns the private key.
+// Signer returns the private key, unless it is kept elsewhere.
 func (c *Credential) Signer() (crypto.Signer, error) {
+	if c.Reference != nil {
+		return nil, fmt.Errorf("the private key of the %.40q certificate is kept elsewhere: %s", c.KeyType, c.Reference)
+	}
 	key, err := parseKey(c.Key)
 	if err != nil {
 		return nil, fmt.Errorf("the private key of the %.40q certificate: %w", c.KeyType, err)
 	}
 	return key, nil
+}
+
+// Public returns the public half of the private key, wherever that is kept.
+func (c *Credential) Public() (crypto.PublicKey, error) {
+	if c.Reference != nil {
+		public, err := c.Reference.publicKey()
+		if err != nil {
+			return nil, fmt.Errorf("the public key of the %.40q certificate (%s): %w", c.KeyType, c.Reference, err)
+		}
+		return public, nil
+	}
+	key, err := c.Signer()
+	if err != nil {
+		return nil, err
+	}
+	return key.Public(), nil
 }
 
 // Leaf returns the parsed leaf certificate.
@@ -130,8 +153,12 @@ func (s *Set) Encode() ([]byte, error) {
 	sections := make([]section, 0, len(s.Credentials))
 	for i := range s.Credentials {
 		c := &s.Credentials[i]
+		key, err := c.keyBlock()
+		if err != nil {
+			return nil, err
+		}
 		blocks := make([]*pem.Block, 0, 1+len(c.Chain)+len(c.Other))
-		blocks = append(blocks, &pem.Block{Type: privateKeyType, Bytes: c.Key})
+		blocks = append(blocks, key)
 		for _, der := range c.Chain {
 			blocks = append(blocks, &pem.Block{Type: certificateType, Bytes: der})
 		}
@@ -139,6 +166,21 @@ func (s *Set) Encode() ([]byte, error) {
 		sections = append(sections, section{meta: c.Meta, unknown: c.unknown, blocks: blocks})
 	}
 	return encodeSections(credentialType, sections)
+}
+
+// keyBlock returns the private key, or what stands for it.
+func (c *Credential) keyBlock() (*pem.Block, error) {
+	if c.Reference == nil {
+		return &pem.Block{Type: privateKeyType, Bytes: c.Key}, nil
+	}
+	if len(c.Key) > 0 {
+		return nil, fmt.Errorf("the %.40q credential has both a private key and a reference to one", c.KeyType)
+	}
+	text, err := c.Reference.encode()
+	if err != nil {
+		return nil, fmt.Errorf("the %.40q credential: %w", c.KeyType, err)
+	}
+	return &pem.Block{Type: referenceType, Bytes: text}, nil
 }
 
 // DecodeSet reads what Encode wrote: the same bytes, or it is an error.
@@ -184,10 +226,16 @@ func (s rawSection) credential() (Credential, error) {
 	}
 	c.unknown = unknown
 	blocks := s.blocks
-	if len(blocks) == 0 || blocks[0].Type != privateKeyType {
-		return c, fmt.Errorf("the private key of the %.40q credential is missing: behind its metadata is no block %q", c.KeyType, privateKeyType)
+	switch {
+	case len(blocks) > 0 && blocks[0].Type == privateKeyType:
+		c.Key = blocks[0].Bytes
+	case len(blocks) > 0 && blocks[0].Type == referenceType:
+		if c.Reference, err = decodeKeyReference(blocks[0].Bytes); err != nil {
+			return c, fmt.Errorf("the key reference of the %.40q credential: %w", c.KeyType, err)
+		}
+	default:
+		return c, fmt.Errorf("the private key of the %.40q credential is missing: behind its metadata is no block %q or %q", c.KeyType, privateKeyType, referenceType)
 	}
-	c.Key = blocks[0].Bytes
 	for blocks = blocks[1:]; len(blocks) > 0 && blocks[0].Type == certificateType; blocks = blocks[1:] {
 		c.Chain = append(c.Chain, blocks[0].Bytes)
 	}

@@ -285,6 +285,7 @@ func FuzzSet(f *testing.F) {
 	f.Add(encoded(f, newSet(f, ecdsaType)))
 	f.Add(encoded(f, newSet(f, ecdsaType, otherType)))
 	f.Add(encoded(f, &Set{Credentials: []Credential{foreign(f, ecdsaType), newOrder(f, otherType)}}))
+	f.Add(encoded(f, &Set{Credentials: []Credential{newReferred(f, ecdsaType), newCredential(f, otherType)}}))
 	f.Add([]byte(""))
 	f.Add([]byte("-----BEGIN MD CREDENTIAL-----\ne30=\n-----END MD CREDENTIAL-----\n-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -308,6 +309,9 @@ func FuzzSet(f *testing.F) {
 			}
 			if key, err := c.Signer(); (key == nil) == (err == nil) {
 				t.Errorf("a key: %v, error %v", key != nil, err)
+			}
+			if public, err := c.Public(); (public == nil) == (err == nil) {
+				t.Errorf("public key %v, error %v", public, err)
 			}
 		}
 		if _, err := decodeComplete(data); err == nil && !set.Complete() {
