@@ -113,6 +113,23 @@
 // A CA of the protocol Tailscale is the daemon of that name on this machine: it
 // has a certificate for one name, and needs neither account nor challenges.
 //
+// # Accounts and keys
+//
+// All Domains with the same CA and the same EAB share an account. With another
+// EAB there is another account, and going back finds the former one: a binding
+// that is good for one account is never used for a second. Contacts are those
+// of the first Domain that has any, and the CA is told when they change. If its
+// terms change and are accepted (AcceptTerms), it is told that, too; otherwise
+// log, event and status name the page. [Manager.RollAccountKey],
+// [Manager.DeactivateAccount], [Manager.ExportAccount] and
+// [Manager.ImportAccount] are for what people do with accounts.
+//
+// Keys are generated and kept in the Store. CA.AccountKey is an account's key
+// that is kept elsewhere, and Domain.NewKey makes those of certificates; the
+// Store remembers a reference, and Domain.OpenKey finds the key again after a
+// restart. Where that cannot be reached, what is in memory is served on, and
+// nothing is ordered.
+//
 // # Certificates of your own
 //
 // With CertFiles and KeyFiles, a Domain serves what somebody else looks after.
@@ -171,6 +188,7 @@
 //	limits/<ca>/<id>/…    what the CA's limits leave to the account and to names
 //	declared/<name>       Domains that were allowed on demand
 //	leases/<name>         which process works on the Domain
+//	account-leases/…      which process changes an account
 //	challenges/…          answers to challenges that are going on
 //
 // Back up accounts and domains, and staging where certificates wait in it.
