@@ -252,6 +252,29 @@ func TestWhatWasHadOnDemandIsRemembered(t *testing.T) {
 	})
 }
 
+// The validators reach the second node, which has not heard of the name; then
+// a client comes to it.
+func TestANameOnDemandWithTwoNodes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		c := newCustomers("shop.test")
+		first, second := w.manager(), w.manager()
+		first.OnDemand, second.OnDemand = c.allow, c.allow
+		one := w.start(first)
+		defer one.stopped()
+		two := w.start(second)
+		defer two.stopped()
+		synctest.Wait()
+		before := leafOf(t, first, "shop.test")
+		if after := leafOf(t, second, "shop.test"); !before.Equal(after) {
+			t.Error("the second node serves another certificate")
+		}
+		if got := len(w.ca.Orders()); got != 1 {
+			t.Errorf("%d orders, want 1", got)
+		}
+	})
+}
+
 func TestOnDemandEndsADomain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)

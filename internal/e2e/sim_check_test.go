@@ -112,7 +112,9 @@ func (c *checker) greet(n *simNode, d md.Domain, name string, t md.KeyType) {
 	// A name that was added is served with what its Domain has, whatever that
 	// covers, until there is better.
 	if leaf.VerifyHostname(name) != nil || !strings.HasPrefix(leaf.Issuer.CommonName, "acmetest") {
-		if calm, why := c.willing(n, d, since, now); calm > d.ActivationDelay+6*day {
+		// After a veto, a node asks again when it looks again.
+		late := d.ActivationDelay + 2*c.s.checkInterval + 4*day
+		if calm, why := c.willing(n, d, since, now); calm > late {
 			c.s.violate("%v has no certificate for %s of %s since %v, although for %v %s would have given one",
 				n, name, d.Name, since, calm, why)
 		}
@@ -180,14 +182,10 @@ func (c *checker) atCAs() {
 	c.known = append(c.known, make([]int, len(c.s.cas)-len(c.known))...)
 	for i, ca := range c.s.cas {
 		if refused := ca.Refused(); len(refused) > c.refused[ca] {
-			c.refused[ca] = len(refused)
-			c.s.mu.Lock()
-			calm := c.s.troubles.longestCalm(time.Now().Add(-8*day), time.Now(), "clock") >= 8*day
-			c.s.mu.Unlock()
-			if !calm {
-				continue
+			for _, r := range refused[c.refused[ca]:] {
+				c.overBudget(ca, r)
 			}
-			c.s.violate("%s has refused an order: %v", ca.name, refused[len(refused)-1])
+			c.refused[ca] = len(refused)
 		}
 		c.s.mu.Lock()
 		allowed := 1 + ca.vanished
@@ -203,6 +201,19 @@ func (c *checker) atCAs() {
 			c.issued(ca, cert)
 		}
 		c.known[i] = len(certs)
+	}
+}
+
+// overBudget checks an order that was refused because of a CA's limits.
+func (c *checker) overBudget(ca *simCA, r acmetest.Refusal) {
+	counted := []string{"clock"}
+	if r.Limit == "certificates" { // it is counted for each Domain, by its name
+		counted = append(counted, "Domains")
+	}
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	if c.s.troubles.calm(r.At.Add(-8*day), r.At, counted...) {
+		c.s.violate("%s has refused an order: %v", ca.name, r)
 	}
 }
 

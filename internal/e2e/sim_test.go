@@ -14,12 +14,27 @@ import (
 )
 
 // The simulation of years: Domains, nodes, CAs and a Store, and everything
-// that goes wrong with them, drawn from a seed. Invariants are checked every
-// few hours, and at each change of the Store; see sim_check_test.go and
-// sim_witness_test.go.
+// that goes wrong with them, drawn from a seed. Each operation of a Store and
+// of a CA takes its time, so that nodes really work at once. What must hold is
+// checked every few hours (sim_check_test.go), and at each change of the Store
+// (sim_witness_test.go):
 //
-//	go test ./internal/e2e -run TestSimulation            12 seeds, a year each
-//	go test ./internal/e2e -run TestSimulation -short     2 of them
+//   - No expired certificate is served while a CA would have given another,
+//     for a third of its life in one piece.
+//
+//   - No CA refuses an order because of its limits; none has more accounts
+//     than it was made to forget, and one.
+//
+//   - Two certificates for the same need a reason, and none is lost that was
+//     issued: it is stored, or served by a node that cannot store it.
+//
+//   - Nothing is removed from the Store but what is old, and no Set is written
+//     at any version.
+//
+//   - Nobody's answers to challenges and no goroutine are left in the end.
+//
+//     go test ./internal/e2e -run TestSimulation            12 seeds, a year each
+//     go test ./internal/e2e -run TestSimulation -short     2 of them
 //
 // Many seeds go best in as many processes as there are cores, with one thread
 // each; what fails there fails again:
@@ -38,10 +53,15 @@ import (
 //
 // What is forgiven, and why:
 //   - While a node's clock is wrong, and a day longer, nothing has to be
-//     renewed, and no limit to be kept: times that it has written are obeyed
-//     until they are found out.
+//     renewed, and for eight days limits may not be kept: times that it has
+//     written are obeyed until they are found out.
+//   - A Domain that was renamed begins to count its certificates anew.
 //   - Where a CA asks for patience without measure, a Domain that has no other
 //     may wait as long as it is given.
+//   - A certificate may be left behind, and another ordered, when the clock was
+//     wrong, the Domains have changed or the CA has forgotten its accounts in
+//     between; or when the Domain has turned to another CA: then the order and
+//     its key are in the archive.
 var (
 	simSeeds = flag.Int("sim.seeds", 0, "how many seeds to simulate; 0: a few")
 	simFrom  = flag.Uint64("sim.from", 1, "the first seed")
