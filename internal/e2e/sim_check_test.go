@@ -272,7 +272,8 @@ func (c *checker) forgivable(of issuedBy, until time.Time) bool {
 // lost checks that every right certificate that a CA has issued is stored, or
 // served by a node that could not store it. Of one that its Domain has turned
 // away from for another CA, key and order are kept in the archive. What a CA
-// lets us wait for may still be under way, until there is another one.
+// lets us wait for may still be under way, until there is another one; and what
+// expires before it can be fetched is of no use.
 func (c *checker) lost() {
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
@@ -280,13 +281,17 @@ func (c *checker) lost() {
 		if c.s.witness.saw(of.cert) || c.served[sha256.Sum256(of.cert.DER)] {
 			return true
 		}
-		until := time.Now()
+		until, end := time.Now(), of.cert.Leaf.NotAfter
+		calm := func(to time.Time) time.Duration {
+			return c.s.troubles.longestCalm(of.cert.Issued, to, of.ca.name, "store", "notifier")
+		}
 		if last := c.last[kindOf(of.cert)]; last.cert.Issued.After(of.cert.Issued) {
 			until = last.cert.Issued
-		} else if until.Sub(of.cert.Issued) < 8*day {
+		} else if calm(until) < 8*day {
 			return false
 		}
-		if !c.forgivable(of, until) {
+		inVain := until.After(end) && calm(end) < 2*day
+		if !inVain && !c.forgivable(of, until) {
 			c.s.violate("%s issued %s at %v for %v, which was never stored nor served",
 				of.ca.name, serial(of.cert.Leaf), of.cert.Issued, of.cert.Names)
 		}

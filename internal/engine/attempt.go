@@ -136,7 +136,7 @@ func (a *attempt) run(ctx context.Context) error {
 			return err
 		}
 	}
-	err := a.bring(ctx)
+	err := a.afterFailure(ctx, a.bring(ctx))
 	if revokeErr := a.revokeListed(ctx); a.task.revoke != nil {
 		return errors.Join(err, revokeErr)
 	}
