@@ -54,7 +54,7 @@ func (is *acmeIssuer) authorize(ctx context.Context, order *acmeclient.Order) (*
 	is.step("waiting for the CA to validate")
 	ready, err := is.session.WaitReady(ctx, order.URL)
 	if err != nil {
-		return nil, is.whyNotReady(ctx, proofs, err)
+		return nil, is.whyNotReady(ctx, order, proofs, err)
 	}
 	for _, p := range proofs {
 		is.log.Info("name validated", "name", p.authz.Name, "type", p.choices[0].offered.Type)
@@ -74,9 +74,12 @@ func nameOf(a *acmeclient.Authorization) string {
 // whyNotReady asks which names could not be validated when the order does not
 // become ready: few CAs say so in the order itself, and some leave it pending
 // for ever. The next attempt prefers another challenge type.
-func (is *acmeIssuer) whyNotReady(ctx context.Context, proofs []*proof, err error) error {
+func (is *acmeIssuer) whyNotReady(ctx context.Context, order *acmeclient.Order, proofs []*proof, err error) error {
 	if ctx.Err() != nil {
 		return err
+	}
+	if !errors.Is(err, acmeclient.ErrWait) {
+		is.job.FailedOrder = order.URL
 	}
 	var errs []error
 	for _, p := range proofs {
@@ -96,6 +99,18 @@ func (is *acmeIssuer) whyNotReady(ctx context.Context, proofs []*proof, err erro
 		errs = append(errs, &why)
 	}
 	return cmp.Or(errors.Join(errs...), err)
+}
+
+// countFailures counts the failed validations of an order that has become
+// invalid unseen.
+func (is *acmeIssuer) countFailures(ctx context.Context, order *acmeclient.Order) {
+	is.job.FailedOrder = order.URL
+	for _, url := range order.Authorizations {
+		authz, err := is.session.Authorization(ctx, url)
+		if err == nil && authz.Status == acmeclient.StatusInvalid {
+			is.ledger(is.ca).failed(ctx, nameOf(authz))
+		}
+	}
 }
 
 // pending reads the order's authorizations and returns those that are not

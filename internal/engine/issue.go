@@ -125,6 +125,9 @@ func (is *acmeIssuer) resume(ctx context.Context, t acmeclient.KeyType) (record.
 		is.log.Info("the open order is of no use any more; ordering anew", "order", c.Order, "status", order.Status)
 		issued := order.Status == acmeclient.StatusValid || order.Status == acmeclient.StatusProcessing
 		is.spent[c.Order] = !issued
+		if order.Status == acmeclient.StatusInvalid && is.job.FailedOrder != c.Order {
+			is.countFailures(ctx, order) // nobody was there to see it
+		}
 		return none, nil, nil
 	}
 	return *c, order, nil

@@ -189,6 +189,23 @@ func (e *Engine) orphanFor(names []string) string {
 	return best.name
 }
 
+// inheritCounts takes over what a former Domain has been issued: the CA counts
+// certificates for the same names, whatever we call the Domain.
+func (a *attempt) inheritCounts(ctx context.Context, former string) {
+	job, _, err := a.e.records.Job(ctx, former)
+	if err != nil {
+		return // the CA will say so itself
+	}
+	for key, full := range job.Issued {
+		if a.job.Issued == nil {
+			a.job.Issued = make(map[string]time.Time)
+		}
+		if full.After(a.job.Issued[key]) {
+			a.job.Issued[key] = full
+		}
+	}
+}
+
 // adopt gives a Domain that has nothing the Set of one that is gone, if that
 // is all it needs: it was renamed.
 func (a *attempt) adopt(ctx context.Context) error {
@@ -207,6 +224,7 @@ func (a *attempt) adopt(ctx context.Context) error {
 	if former == "" {
 		return nil
 	}
+	a.inheritCounts(ctx, former)
 	set, _, err := a.e.records.Active(ctx, former)
 	if errors.As(err, new(*storeError)) {
 		return err
