@@ -411,8 +411,8 @@ type Manager struct {
 	// names that repeat a label ("www.www.example.com"): declare those.
 	//
 	// What it has allowed is remembered in the Store, and served after a
-	// restart. It is asked again, with a nil hello, within an hour after a
-	// restart and before each renewal: ErrNotManaged ends the Domain, and any
+	// restart. It is asked again, with a nil hello and the first of the
+	// Domain's Names, within an hour after a restart and before each renewal: ErrNotManaged ends the Domain, and any
 	// other error is a failure of the renewal. A Domain that no client has
 	// wanted since its certificates came is not renewed, and forgotten when
 	// they have expired.
