@@ -83,3 +83,32 @@ func TestTheFirstKeyTypeIsServedWhileTheSecondFails(t *testing.T) {
 		}
 	})
 }
+
+// A name is added; the CA certifies it for one key type, and not for the other.
+func TestAnAddedNameIsServedWhileTheSecondKeyTypeFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.ca.Fault = func(op acmetest.Op) acmetest.Fault {
+			if op.Kind == "newOrder" && op.Nth > 3 && op.Nth < 10 {
+				return acmetest.Fault500
+			}
+			return acmetest.FaultNone
+		}
+		domain := md.Domain{Name: "shop", Names: []string{"example.test"}, KeyTypes: []md.KeyType{md.P256, md.P384}}
+		n := w.start(w.manager(domain))
+		defer n.stopped()
+		n.ready(time.Minute)
+		domain.Names = []string{"example.test", "www.test"}
+		if err := n.m.Update(t.Context(), []md.Domain{domain}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+		if _, err := w.serial("www.test"); err != nil {
+			t.Errorf("what is there for the added name is not served: %v", err)
+		}
+		time.Sleep(6 * time.Hour)
+		if got := len(n.report("shop").Certificates); got != 2 {
+			t.Errorf("%d certificates in the end, want 2", got)
+		}
+	})
+}

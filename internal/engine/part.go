@@ -5,14 +5,13 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/manageddomains/md/internal/policy"
 	"github.com/manageddomains/md/internal/record"
 )
 
 // activatePart activates the certificates that a failed attempt has in staging,
 // although others of the Set are still missing, where those in use have expired
-// or there are none: who waits for the other key type must not be served an
-// expired certificate meanwhile. Orders in progress stay in staging.
+// or lack a name, or there are none: who waits for the other key type must not be
+// served an expired certificate meanwhile. Orders in progress stay in staging.
 func (a *attempt) activatePart(ctx context.Context) error {
 	if a.staged == nil || a.stagedComplete() || a.def.HoldActivation || a.task.restore != "" || a.task.revoke != nil {
 		return nil
@@ -81,8 +80,9 @@ func (a *attempt) checkPart(staged, active *record.Set) error {
 	if active == nil {
 		return nil
 	}
-	for _, c := range certificatesOf(active) {
-		if now.Before(c.NotAfter) && staged.Credential(c.KeyType) == nil && policy.Covers(c.Names, a.def.Names[0]) {
+	for i := range active.Credentials {
+		c := &active.Credentials[i]
+		if staged.Credential(c.KeyType) == nil && checkCredential(c, a.def.Names, now) == nil {
 			return fmt.Errorf("%w: there is no %s certificate among them", errUnfit, c.KeyType)
 		}
 	}
