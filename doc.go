@@ -387,6 +387,18 @@
 //     one, and a Domain that has nothing adopts the Set of one that is gone
 //     (lend.go): to rename, split or merge Domains must not take a site away.
 //     The Set of the Domain that is gone stays where it is; it may come back.
+//   - A Set goes into use as a whole, but for one case (part.go): where what is
+//     in use has expired or lacks a name, what there is of the next one is
+//     used. With two key types and a CA that goes away between them, a whole
+//     Set could wait for a week.
+//   - A Domain that was had on demand ends with its certificates, if nobody has
+//     asked for it since they came (remember.go). A fixed idle time would fit
+//     either certificates of six days or those of ninety.
+//   - The reference to a key that is kept elsewhere has the public key, too: so
+//     the Store's values can be checked, and a key that was exchanged found out,
+//     while the service that has it is away.
+//   - An account has a lease of its own, below account-leases/ and not leases/:
+//     a Domain may have any Name.
 //   - A wrong configuration makes GetCertificate return an error that is both
 //     ErrNotManaged and the ConfigErrors: a server that has certificates of
 //     its own for what is not managed goes on with them.
