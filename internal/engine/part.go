@@ -3,51 +3,47 @@ package engine
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/manageddomains/md/internal/record"
+	"github.com/manageddomains/md/store"
 )
 
 // activatePart activates the certificates that a failed attempt has in staging,
 // although others of the Set are still missing, where those in use have expired
 // or lack a name, or there are none: who waits for the other key type must not be
-// served an expired certificate meanwhile. Orders in progress stay in staging.
+// served an expired certificate meanwhile.
 func (a *attempt) activatePart(ctx context.Context) error {
 	if a.staged == nil || a.stagedComplete() || a.def.HoldActivation || a.task.restore != "" || a.task.revoke != nil {
 		return nil
 	}
-	part, pending := a.parts()
+	part := a.part()
 	if part == nil {
 		return nil
 	}
-	a.log.Warn("certificates are activated although others are still missing: those in use have expired", "names", a.def.Shown)
-	for _, c := range pending.Credentials { // a crash must not lose their keys
-		if err := a.keepInArchive(ctx, c); err != nil {
-			return err
-		}
-	}
-	if err := a.stage(ctx, part); err != nil {
-		return err
-	}
+	a.log.Warn("certificates are activated although others are still missing: those in use do not do any more", "names", a.def.Shown)
 	if err := a.openKeys(ctx, part); err != nil {
 		return err
 	}
-	set, version, err := a.e.records.Activate(ctx, a.def.Name, a.checkPart)
-	if set == nil {
+	if a.active != nil {
+		if err := a.e.records.Keep(ctx, a.def.Name, a.active); err != nil {
+			return err
+		}
+	}
+	// Staging stays as it is, with the orders in progress.
+	version, err := a.e.records.Adopt(ctx, a.def.Name, part, a.activeVersion)
+	if err != nil {
 		return err
 	}
-	if err := a.activeNow(ctx, set, version, same(set, part)); err != nil || len(pending.Credentials) == 0 {
-		return err
-	}
-	return a.stage(ctx, pending)
+	a.active, a.activeVersion = part, version
+	a.installed, err = a.e.install(ctx, a.d, part, version, store.Any)
+	return err
 }
 
-// parts are the Set that can be activated, nil if it is no better than what is
-// in use, and the orders in progress.
-func (a *attempt) parts() (part, pending *record.Set) {
+// part is the Set that can be activated, nil if it is no better than what is in
+// use.
+func (a *attempt) part() *record.Set {
 	now := a.e.now()
-	part, pending = new(record.Set), new(record.Set)
-	better := false
+	part, better := new(record.Set), false
 	for _, t := range a.def.KeyTypes {
 		staged, active := a.staged.Credential(string(t)), a.active.Credential(string(t))
 		inUse := active != nil && checkCredential(active, a.def.Names, now) == nil
@@ -55,38 +51,14 @@ func (a *attempt) parts() (part, pending *record.Set) {
 		case staged != nil && checkCredential(staged, a.def.Names, now) == nil:
 			part.Credentials = append(part.Credentials, *staged)
 			better = better || !inUse
-			continue
 		case inUse:
 			part.Credentials = append(part.Credentials, *active)
 		}
-		if staged != nil && !staged.Complete() {
-			pending.Credentials = append(pending.Credentials, *staged)
-		}
 	}
 	if !better {
-		return nil, nil
-	}
-	return part, pending
-}
-
-// checkPart is check for a Set that need not have all key types.
-func (a *attempt) checkPart(staged, active *record.Set) error {
-	now := a.e.now()
-	for i := range staged.Credentials {
-		if err := checkCredential(&staged.Credentials[i], a.def.Names, now); err != nil {
-			return fmt.Errorf("%w: %w", errUnfit, err)
-		}
-	}
-	if active == nil {
 		return nil
 	}
-	for i := range active.Credentials {
-		c := &active.Credentials[i]
-		if staged.Credential(c.KeyType) == nil && checkCredential(c, a.def.Names, now) == nil {
-			return fmt.Errorf("%w: there is no %s certificate among them", errUnfit, c.KeyType)
-		}
-	}
-	return nil
+	return part
 }
 
 // afterFailure activates what can be, and returns why the attempt has failed.
