@@ -61,7 +61,8 @@ func (a *attempt) part() *record.Set {
 	return part
 }
 
-// afterFailure activates what can be, and returns why the attempt has failed.
+// afterFailure activates what can be, unless the attempt has activated
+// something, and returns why the attempt has failed, if it has.
 func (a *attempt) afterFailure(ctx context.Context, err error) error {
 	if a.activated || ctx.Err() != nil {
 		return err
