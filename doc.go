@@ -264,11 +264,12 @@
 // With several CAs in Domain.CAs, the next is asked after Manager.RetryFailover
 // failures in a row (13), or when a quarter of the time is gone, or will be
 // before the CA takes an order again. Time is what was left of the
-// certificates in use when the renewal began. Where there are none, the next is
-// asked as soon as a limit of the CA's lasts for more than five minutes. What
-// fails because of a name, such as one that does not resolve, would fail at
-// the next CA, too, and does not count. After the last CA comes the first; the
-// next renewal begins with the first.
+// certificates in use when the renewal began; what a veto takes of it before
+// that does not count. Where there are none, or they have expired, the next is
+// asked after an hour of failures, or as soon as the CA wants to be left alone
+// for more than five minutes. What fails because of a name, such as one that
+// does not resolve, would fail at the next CA, too, and does not count. After
+// the last CA comes the first; the next renewal begins with the first.
 //
 // The limits of CAs are obeyed before they are met: orders of an account,
 // failed validations of a name, and certificates for the same names are counted

@@ -37,7 +37,7 @@ func (a *attempt) choose(ctx context.Context) error {
 	a.beginTrials(now)
 	blocked := make(map[string]*blockedError)
 	for {
-		ca := a.e.caAt(a.def, policy.Chance(a.def.urls(), a.job.CA, a.trials(blocked), a.job.Left, a.e.cfg.Failover, now))
+		ca := a.e.caAt(a.def, policy.Chance(a.def.urls(), a.job.CA, a.trials(blocked), a.time(now), a.e.cfg.Failover, now))
 		a.enter(ca, now)
 		if blocked[ca.URL] != nil { // all have been asked
 			return soonest(blocked)
@@ -77,6 +77,14 @@ func (a *attempt) beginTrials(now time.Time) {
 	a.job.CA, a.job.Left = "", a.left(now)
 }
 
+// time is what was left when the renewal began, zero once nothing is.
+func (a *attempt) time(now time.Time) time.Duration {
+	if a.left(now) == 0 {
+		return 0
+	}
+	return a.job.Left
+}
+
 // left is what is left of the life of the certificates in use, zero if there
 // are none or one has expired.
 func (a *attempt) left(now time.Time) time.Duration {
@@ -112,7 +120,7 @@ func (a *attempt) enter(ca acmeclient.CA, now time.Time) {
 func (a *attempt) trials(blocked map[string]*blockedError) map[string]policy.Trial {
 	trials := make(map[string]policy.Trial, len(a.job.Trials))
 	for url, t := range a.job.Trials {
-		trials[url] = policy.Trial{Failures: t.Failures, Since: t.Since, Blocked: t.Blocked}
+		trials[url] = policy.Trial{Failures: t.Failures, Since: t.Since, Blocked: t.Blocked, Slow: t.Slow}
 	}
 	for url, b := range blocked {
 		t := trials[url]

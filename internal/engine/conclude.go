@@ -67,6 +67,8 @@ func (a *attempt) conclude(ctx context.Context, err error) error {
 		a.fail(ctx, err, now)
 	case waiting:
 		a.wait(err)
+	case vetoed:
+		a.postpone()
 	}
 	a.showWaiting()
 	a.saveJob(late)
@@ -94,6 +96,14 @@ func (a *attempt) succeed(now time.Time) {
 	if a.task.restore != "" { // it is not to be replaced at once
 		j.LastRun = now.UTC()
 		j.NextRun = now.Add(policy.CheckDelay(a.e.cfg.CheckInterval, a.e.jitter())).UTC()
+	}
+}
+
+// postpone has a renewal that was vetoed before it began begin later: a CA
+// that was not asked has not had its share of the time.
+func (a *attempt) postpone() {
+	if j := a.job; j.Errors+j.Waits+j.Blocks == 0 && a.staged == nil {
+		j.CA, j.Trials, j.Left = "", nil, 0
 	}
 }
 

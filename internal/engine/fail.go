@@ -51,7 +51,7 @@ func (a *attempt) fail(ctx context.Context, err error, now time.Time) {
 		}
 	}
 	j.Permanent = f.Permanent
-	j.NextRun = a.inTime(policy.Retry(f, a.e.cfg.RetryDelay, count, now, a.e.jitter()), f.RetryAt, now)
+	j.NextRun = a.inTime(policy.Retry(f, a.e.cfg.RetryDelay, count, now, a.e.jitter()), f.RetryAt, errors.Is(err, acmeclient.ErrWait), now)
 	j.Tell(now, "renewal-error", j.LastError)
 	a.log.Error("renewal failed", "error", err, "attempts", j.Errors, "next", j.NextRun)
 }
@@ -63,12 +63,12 @@ func (a *attempt) wait(err error) {
 	var blocked *blockedError
 	if errors.As(err, &blocked) {
 		a.job.Blocks++
-		a.job.NextRun = a.inTime(blocked.until.Add(a.stagger(blocked, now)), blocked.until, now)
+		a.job.NextRun = a.inTime(blocked.until.Add(a.stagger(blocked, now)), blocked.until, false, now)
 		a.job.LastError, a.job.Permanent = bounded(err.Error()), blocked.parked
 	} else {
 		a.job.Waits++
 		at := retryAt(err, now)
-		a.job.NextRun = a.inTime(at, at, now)
+		a.job.NextRun = a.inTime(at, at, true, now)
 	}
 	a.log.Info("waiting for the CA", "until", a.job.NextRun, "why", err)
 }
@@ -99,19 +99,25 @@ func (a *attempt) countFailure() int {
 
 // inTime is the moment of the next attempt: at, but where there is another CA
 // to turn to, no later than the moment to do that. Blocked is when the CA in
-// use wants to be asked again, zero if it has not said.
-func (a *attempt) inTime(at, blocked, now time.Time) time.Time {
+// use wants to be asked again, zero if it has not said; slow: it has an order.
+func (a *attempt) inTime(at, blocked time.Time, slow bool, now time.Time) time.Time {
 	t, asked := a.job.Trials[a.job.CA]
 	if !asked || len(a.def.CAs) < 2 {
 		return at.UTC()
 	}
-	t.Blocked = blocked.UTC()
+	t.Blocked, t.Slow = blocked.UTC(), slow
 	a.job.Trials[a.job.CA] = t
-	next := policy.Chance(a.def.urls(), a.job.CA, a.trials(nil), a.job.Left, a.e.cfg.Failover, now)
-	if a.job.Trials[next].Turns == 0 { // one that has not been asked yet
-		return earlier(at, now.Add(policy.Backoff(a.e.cfg.RetryDelay, 1, a.e.jitter()))).UTC()
+	left, trials := a.time(now), a.trials(nil)
+	next := policy.Chance(a.def.urls(), a.job.CA, trials, left, a.e.cfg.Failover, now)
+	if next != a.job.CA {
+		tried := 1
+		if a.job.Trials[next].Turns > 0 { // no CA is asked more often for there being others
+			tried = (a.job.Errors + a.job.Waits + a.job.Blocks) / len(a.def.CAs)
+		}
+		turn := policy.Retry(policy.Failure{RetryAt: trials[next].Blocked, Left: a.left(now)}, a.e.cfg.RetryDelay, tried, now, a.e.jitter())
+		return earlier(at, turn).UTC()
 	}
-	if turn := t.Since.Add(a.job.Left / 4); a.job.Left > 0 && turn.After(now) && turn.Before(at) {
+	if turn := trials[a.job.CA].Turn(left); turn.After(now) && turn.Before(at) {
 		at = turn
 	}
 	return at.UTC()

@@ -36,7 +36,35 @@ func TestChance(t *testing.T) {
 			map[string]policy.Trial{"a": {Since: ago(day), Blocked: now.Add(7 * day)}}, 30 * day, 0, "b"},
 		{"the current CA when its limits end soon", cas, "a",
 			map[string]policy.Trial{"a": {Since: ago(day), Blocked: now.Add(6 * day)}}, 30 * day, 0, "a"},
-		{"the current CA for ever when there is no time", cas, "a", map[string]policy.Trial{"a": {Since: ago(999 * day)}}, 0, 0, "a"},
+		{"the current CA for ever when only names fail", cas, "a", map[string]policy.Trial{"a": {Since: ago(999 * day)}}, 0, 0, "a"},
+		{"the current CA for an hour when there is no time", cas, "a",
+			map[string]policy.Trial{"a": {Failures: 7, Since: ago(59 * time.Minute)}}, 0, 0, "a"},
+		{"the next CA after an hour when there is no time", cas, "a",
+			map[string]policy.Trial{"a": {Failures: 1, Since: ago(time.Hour)}}, 0, 0, "b"},
+		{"the current CA when its limits end in minutes and there is no time", cas, "a",
+			map[string]policy.Trial{"a": {Since: now, Blocked: now.Add(5 * time.Minute)}}, 0, 0, "a"},
+		{"the next CA when its limits last longer and there is no time", cas, "a",
+			map[string]policy.Trial{"a": {Since: now, Blocked: now.Add(6 * time.Minute)}}, 0, 0, "b"},
+		{"the CA that is free first when there is no time", cas, "a", map[string]policy.Trial{
+			"a": {Since: now, Blocked: now.Add(9 * day)}, "b": {Since: now, Blocked: now.Add(8 * day)}, "c": {Since: now, Blocked: now.Add(7 * day)},
+		}, 0, 0, "c"},
+		{"the current CA when the others let wait for longer", cas, "a", map[string]policy.Trial{
+			"a": {Since: now, Blocked: now.Add(day)}, "b": {Since: now, Blocked: now.Add(2 * day)}, "c": {Since: now, Blocked: now.Add(23 * time.Hour)},
+		}, 0, 0, "a"},
+		{"the slow CA that has an order rather than another slow one", cas, "a", map[string]policy.Trial{
+			"a": {Since: now, Blocked: now.Add(2 * day), Slow: true}, "b": {Since: ago(day), Blocked: now.Add(-day), Slow: true},
+			"c": {Since: ago(day), Blocked: now.Add(3 * day)},
+		}, 0, 0, "a"},
+		{"a CA that has failed rather than one that lets wait for days", cas, "a", map[string]policy.Trial{
+			"a": {Since: now, Blocked: now.Add(2 * day), Slow: true}, "b": {Since: ago(day), Blocked: now.Add(-day), Slow: true},
+			"c": {Since: ago(day), Failures: 5},
+		}, 0, 0, "c"},
+		{"the slow CA for more than an hour when there is no time", cas, "a",
+			map[string]policy.Trial{"a": {Failures: 2, Since: ago(day), Slow: true}}, 0, 0, "a"},
+		{"the slow CA when another's limits last for days", cas, "b", map[string]policy.Trial{
+			"a": {Since: ago(day), Blocked: now.Add(-time.Hour), Slow: true}, "b": {Since: now, Blocked: now.Add(7 * day)},
+			"c": {Since: ago(day), Blocked: now.Add(6 * day)},
+		}, 0, 0, "a"},
 		{"the current CA if it was not asked yet", cas, "a", map[string]policy.Trial{"a": {Blocked: now.Add(99 * day)}}, 30 * day, 0, "a"},
 	} {
 		t.Run("asks "+test.name, func(t *testing.T) {

@@ -92,9 +92,10 @@ type Trial struct {
 	Failures int       `json:"failures,omitempty"` // in a row, and about more than a name
 	Since    time.Time `json:"since,omitzero"`
 	// Turns counts how often it was turned to. Blocked is when it wants to be
-	// asked again.
+	// asked again, and Slow that it needs more time for an order.
 	Turns   int       `json:"turns,omitempty"`
 	Blocked time.Time `json:"blocked,omitzero"`
+	Slow    bool      `json:"slow,omitempty"`
 }
 
 // RenewalInfo is what a CA says about when to renew a certificate, and the
