@@ -84,6 +84,7 @@ type ordeal struct {
 	// before is what a sound node does first, and leaves in the Store.
 	before func(w *world, start func() *node)
 	certs  int // that are issued in the end, by all CAs
+	parts  int // Sets that were in use until there was a whole one
 }
 
 // endure runs an ordeal with one operation broken, and returns how many
@@ -135,8 +136,13 @@ func (o ordeal) endure(t *testing.T, b breakage) (storeOps, caOps int) {
 		return acmetest.FaultBefore
 	}
 	w.second.Fault = count
-	if w.ca.Fault = count; decided != nil {
-		w.ca.Fault = decided
+	w.ca.Fault = func(op acmetest.Op) acmetest.Fault {
+		if decided != nil {
+			if f := decided(op); f != acmetest.FaultNone {
+				return f
+			}
+		}
+		return count(op)
 	}
 	m := w.manager(o.domain)
 	m.CheckInterval = lookEvery
@@ -218,8 +224,12 @@ func (w *world) checkEnd(o ordeal, former string) {
 	if !known {
 		t.Errorf("the active certificate is not one that the CA knows")
 	}
-	if archive := w.keys("archive/" + name + "/"); (former != "") != (len(archive) == 1) {
-		t.Errorf("the archive has %v, want the former Set and nothing else", archive)
+	want := o.parts
+	if former != "" {
+		want++
+	}
+	if archive := w.keys("archive/" + name + "/"); len(archive) != want {
+		t.Errorf("the archive has %v, want the %d former Sets and nothing else", archive, want)
 	}
 	if _, _, err := records.Staged(ctx, name); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("reading staging: got error %v, want that there is nothing", err)
@@ -261,6 +271,30 @@ func ordeals() map[string]ordeal {
 		"delayed activation": {
 			domain: md.Domain{Names: names[:1], ActivationDelay: 3 * day}, before: first, certs: 2,
 		},
+		"a part of two key types": {
+			domain: md.Domain{Names: names[:1], KeyTypes: []md.KeyType{md.P256, md.P384}},
+			before: func(w *world, start func() *node) {
+				first(w, start)
+				time.Sleep(31 * day) // they have expired
+				w.ca.Fault = failsSecond(30 * time.Minute)
+			},
+			certs: 4, parts: 1,
+		},
+	}
+}
+
+// failsSecond is a CA that finalizes one order, and takes no other for a while.
+func failsSecond(length time.Duration) func(acmetest.Op) acmetest.Fault {
+	var finalized atomic.Bool
+	until := time.Now().Add(length)
+	return func(op acmetest.Op) acmetest.Fault {
+		if op.Kind == "newOrder" && finalized.Load() && time.Now().Before(until) {
+			return acmetest.Fault500
+		}
+		if op.Kind == "finalize" {
+			finalized.Store(true)
+		}
+		return acmetest.FaultNone
 	}
 }
 

@@ -283,7 +283,7 @@ func (c *checker) lost() {
 		}
 		until, end := time.Now(), of.cert.Leaf.NotAfter
 		calm := func(to time.Time) time.Duration {
-			return c.s.troubles.longestCalm(of.cert.Issued, to, of.ca.name, "store", "notifier")
+			return c.s.troubles.longestCalm(of.cert.Issued, to, of.ca.name, "store", "notifier", "nodes")
 		}
 		if last := c.last[kindOf(of.cert)]; last.cert.Issued.After(of.cert.Issued) {
 			until = last.cert.Issued

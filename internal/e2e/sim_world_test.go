@@ -242,6 +242,7 @@ func (s *sim) enter(n *simNode) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.nodes[n.id] = n
+	s.troubles.end("nodes", time.Now())
 	s.traceConfig(n.String()+" starts", n.domains)
 }
 
@@ -252,6 +253,9 @@ func (s *sim) leave(n *simNode, crashed bool) {
 	defer s.mu.Unlock()
 	s.nodes[n.id] = nil
 	s.troubles.begin(fmt.Sprint("node ", n.id), "down", time.Now())
+	if !slices.ContainsFunc(s.nodes, func(n *simNode) bool { return n != nil }) {
+		s.troubles.begin("nodes", "all are down", time.Now())
+	}
 }
 
 // alive returns the nodes that are alive.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/manageddomains/md/acmeclient"
@@ -51,6 +52,34 @@ func (is *acmeIssuer) giveUp(ctx context.Context, t acmeclient.KeyType) (cred re
 	is.log.Warn("a former order is given up; its key and its URL are kept in the archive",
 		"order", cred.Order, "ca", cred.CA, "error", err)
 	return record.Credential{}, false, is.keepInArchive(ctx, cred)
+}
+
+// reclaimFor is how long an order can be of use: CAs keep them for days.
+const reclaimFor = 7 * 24 * time.Hour
+
+// reclaim is for a CA that has another turn. If what it did not deliver in a
+// former one is in the archive, that is staged again, and its order returned:
+// it may be issued by now, and nothing has to be ordered twice.
+func (is *acmeIssuer) reclaim(ctx context.Context, t acmeclient.KeyType) (record.Credential, *acmeclient.Order, error) {
+	var none record.Credential
+	staged := is.staged.Credential(string(t))
+	if staged == nil || is.ours(staged) || is.job.Trials[is.ca.URL].Turns < 2 {
+		return none, nil, nil
+	}
+	oldest := is.e.now().Add(-reclaimFor)
+	c, err := is.e.records.Unfinished(ctx, is.def.Name, func(c *record.Credential) bool {
+		return c.KeyType == string(t) && is.ours(c) && c.When.After(oldest) && !is.exposed(c)
+	})
+	if c == nil || err != nil {
+		return none, nil, err
+	}
+	is.log.Info("an order that was given up is asked for again", "order", c.Order)
+	set := &record.Set{Credentials: slices.Clone(is.staged.Credentials)}
+	set.Replace(*c)
+	if err := is.stage(ctx, set); err != nil {
+		return none, nil, err
+	}
+	return is.resume(ctx, t)
 }
 
 // ours reports whether an order was made at the CA and with the account in use.

@@ -62,7 +62,10 @@ func (is *acmeIssuer) issueOnce(ctx context.Context, t acmeclient.KeyType) (reco
 	if cred, ok, err := is.giveUp(ctx, t); ok || err != nil {
 		return cred, err
 	}
-	if cred, order, err = is.begin(ctx, t); err != nil {
+	if cred, order, err = is.reclaim(ctx, t); order == nil && err == nil {
+		cred, order, err = is.begin(ctx, t)
+	}
+	if err != nil {
 		return none, err
 	}
 	return is.complete(ctx, cred, order)

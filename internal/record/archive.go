@@ -63,6 +63,31 @@ func (r *Records) FromArchive(ctx context.Context, name, id string) (*Set, error
 	return set, err
 }
 
+// Unfinished finds the newest credential in the archive of a Domain that lacks
+// its certificate and is wanted; nil if there is none.
+func (r *Records) Unfinished(ctx context.Context, name string, wanted func(*Credential) bool) (*Credential, error) {
+	ids, err := r.archiveIDs(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	ids = slices.DeleteFunc(ids, func(id string) bool { return strings.HasPrefix(id, brokenPrefix) })
+	for _, id := range slices.Backward(ids[max(len(ids)-keepSets, 0):]) {
+		set, _, err := read(ctx, r, archivePrefix(name)+id, DecodeSet)
+		if errors.Is(err, fs.ErrNotExist) || errors.As(err, new(*BrokenError)) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range set.Credentials {
+			if !c.Complete() && wanted(&c) {
+				return &c, nil
+			}
+		}
+	}
+	return nil, nil
+}
+
 // ArchiveID is the ID that a Set has, or would have, in the archive.
 func ArchiveID(set *Set) (string, error) {
 	hash, err := set.Hash()

@@ -141,3 +141,34 @@ func TestArchiveSaysThatTheStoreFailed(t *testing.T) {
 		}
 	}
 }
+
+func TestUnfinishedIsTheNewestThatIsWanted(t *testing.T) {
+	memory := new(store.Memory)
+	r := &Records{Store: memory}
+	for i, order := range []string{"old", "wanted", "other", ""} {
+		set := newSet(t, ecdsaType)
+		c := &set.Credentials[0]
+		c.When = moment.Add(time.Duration(i) * time.Hour)
+		if order != "" {
+			c.Order, c.Certificate, c.Chain = order, "", nil
+		}
+		if err := r.Keep(t.Context(), name, set); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(t, memory, archivePrefix(name)+"20991121T103000Z-torn", []byte("junk"))
+	put(t, memory, archivePrefix(name)+"broken-0123456789abcdef", []byte("junk"))
+	find := func(orders string) *Credential {
+		c, err := r.Unfinished(t.Context(), name, func(c *Credential) bool { return strings.Contains(orders, c.Order) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	if c := find("old wanted"); c == nil || c.Order != "wanted" || c.Key == nil {
+		t.Errorf("got %+v, want the newer one of two, with its key", c)
+	}
+	if c := find("none"); c != nil {
+		t.Errorf("got %+v, want none", c.Meta)
+	}
+}
