@@ -382,6 +382,10 @@
 //   - What could not be used, or has failed in a way that is the CA's, counts
 //     towards failover; what is about a name does not: one dead name must not
 //     turn a Domain from one CA to the next and back.
+//   - An order that is left for another CA's is asked for once more, and kept
+//     in the archive with its key if it may have been issued (abandon.go). When
+//     the CA has its turn again, that one is gone on with: turns are short when
+//     a site has nothing in date, and none may cost a certificate.
 //   - Every operation of the Store has a deadline (patience.go). One that
 //     hangs without would hold an attempt, and with it a lane, for ever.
 //   - A name keeps the certificate of another Domain until there is a better
