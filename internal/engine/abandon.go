@@ -18,6 +18,9 @@ const askFormerCA = time.Minute
 // errOfNoUse says of a credential that nothing was, or will be, issued for it.
 var errOfNoUse = errors.New("nothing was issued for it")
 
+// errWorn says of a staged credential that it is due itself.
+var errWorn = errors.New("its own time to be renewed has come")
+
 // giveUp is for the staged credential of a key type which is about to be
 // written over, because its order leads nowhere at the CA and the account in
 // use. An issued certificate is never thrown away: the CA that has the order
@@ -44,6 +47,9 @@ func (is *acmeIssuer) giveUp(ctx context.Context, t acmeclient.KeyType) (cred re
 	}
 	if err == nil && cred.Complete() {
 		err = checkCredential(&cred, is.def.Names, is.e.now())
+		if err == nil && is.worn(&cred) {
+			err = errWorn
+		}
 		if err == nil {
 			is.log.Info("a former order has led to a certificate", "order", cred.Order, "ca", cred.CA)
 			return cred, true, nil

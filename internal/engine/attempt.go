@@ -231,10 +231,13 @@ func (a *attempt) stagedComplete() bool {
 }
 
 // replace renews what is due, also where something waits to be activated that
-// is due already.
+// is due already. That stays in staging until there is an order for another: it
+// may be better than what is in use for as long as the CA is away.
 func (a *attempt) replace(ctx context.Context, decision policy.Decision) error {
-	if a.stagedComplete() { // it is to be replaced before it was used
-		if err := a.dropStaged(ctx, a.staged, errors.New(decision.Reason)); !errors.Is(err, errDropped) {
+	if a.stagedComplete() {
+		if a.task.revoke == nil {
+			a.e.letGo(a.d, a.staged) // it is in the Store, and not to be written over its successor
+		} else if err := a.dropStaged(ctx, a.staged, errors.New(decision.Reason)); !errors.Is(err, errDropped) {
 			return err
 		}
 	}
@@ -287,10 +290,18 @@ func (a *attempt) issuer(ctx context.Context) (issuer, error) {
 // staged, if it is good for what is wanted by now.
 func (a *attempt) obtained(keyType string) (record.Credential, error) {
 	c := a.staged.Credential(keyType)
-	if c == nil || a.exposed(c) {
+	if c == nil || a.exposed(c) || a.worn(c) {
 		return record.Credential{}, errUnfit
 	}
 	return *c, checkCredential(c, a.def.Names, a.e.now())
+}
+
+// worn reports whether a staged credential would have to be renewed itself: it
+// has waited for so long, for its activation or for another key type.
+func (a *attempt) worn(c *record.Credential) bool {
+	certs := certificatesOf(&record.Set{Credentials: []record.Credential{*c}})
+	rules := policy.Rules{Names: a.def.Names, KeyTypes: []string{c.KeyType}, Window: a.def.rules().Window}
+	return c.Complete() && policy.Next(rules, policy.Facts{Certificates: factsOf(certs, a.job)}, a.e.now()).Due()
 }
 
 // stageComplete stages a credential that has its certificate. With the last
