@@ -103,6 +103,10 @@ func (e *Engine) lookAtAll(ctx context.Context) {
 	}
 }
 
+// ahead reports whether d serves what is still to be written to the Store, so
+// that what stands there is older. e.mu is held.
+func (d *domain) ahead() bool { return d.version == unstored && d.held != nil }
+
 // vanished are the Domains whose active Set was in the Store, but not in the
 // round of looking.
 func (e *Engine) vanished(round int) []*domain {
@@ -127,7 +131,7 @@ func byName(a, b *domain) int { return strings.Compare(a.def.Name, b.def.Name) }
 // and so is all while one is under way. e.mu is held.
 func (d *domain) outdated(stored store.Version) bool {
 	waits := d.unopened != nil && d.unopened.version == stored
-	return d.loaded && d.state != working && d.version != stored && d.version != unstored && d.unfit != unfit{true, stored} && !waits
+	return d.loaded && d.state != working && d.version != stored && !d.ahead() && d.unfit != unfit{true, stored} && !waits
 }
 
 // unfit is the Version of an active Set that cannot be served, or None if
@@ -164,7 +168,11 @@ func (e *Engine) takeOver(ctx context.Context, d *domain, set *record.Set, versi
 	theirs := certificatesOf(set)
 	e.mu.Lock()
 	names, now := d.def.Names, e.now()
-	worse := covers(d.certs, names, now) && !covers(theirs, names, now)
+	ours, good := covers(d.certs, names, now), covers(theirs, names, now)
+	worse := ours && !good
+	if old == unstored { // what the Store did not take may be newer than what it has
+		worse = !good || ours && earliestEnd(theirs).Before(earliestEnd(d.certs))
+	}
 	e.mu.Unlock()
 	if worse {
 		return false, errWorse
@@ -180,9 +188,9 @@ var errClosed = errors.New("its keys are still to be opened")
 // at once.
 func (e *Engine) reread(ctx context.Context, d *domain) {
 	e.mu.Lock()
-	name, served := d.def.Name, d.version
+	name, served, ahead := d.def.Name, d.version, d.ahead()
 	e.mu.Unlock()
-	if served == unstored {
+	if ahead {
 		return
 	}
 	set, version, err := e.records.Active(ctx, name)

@@ -75,7 +75,9 @@ func orAside(v store.Version, err error, aside func(*record.BrokenError) error) 
 // readActive reads the active Set, and has it served if another process has
 // activated it. One that cannot be used is as good as none; that is told once.
 func (a *attempt) readActive(ctx context.Context) error {
-	served := a.e.versionOf(a.d)
+	a.e.mu.Lock()
+	served, ahead := a.d.version, a.d.ahead()
+	a.e.mu.Unlock()
 	set, version, err := a.e.records.ActiveAt(ctx, a.def.Name, served)
 	version, err = orAside(version, err, func(b *record.BrokenError) error {
 		if a.e.passed(a.d, b.Version) {
@@ -89,10 +91,10 @@ func (a *attempt) readActive(ctx context.Context) error {
 	a.active, a.activeVersion = set, version
 	a.noteActive()
 	switch {
-	case set == nil && served != unstored:
+	case set == nil && !ahead:
 		a.e.pass(a.d, version)
 		return nil
-	case set == nil, version == served, served == unstored:
+	case set == nil, version == served, ahead:
 		return nil
 	}
 	installed, err := a.e.takeOver(ctx, a.d, set, version, served)
