@@ -318,10 +318,16 @@ func (a *attempt) stageComplete(ctx context.Context, cred record.Credential, wan
 		c := set.Credential(t)
 		complete = complete && c != nil && c.Complete()
 	}
+	var err error
 	if complete {
 		set = a.whole(set)
+		if a.task.revoke != nil { // from here on, any attempt may activate it
+			err = a.listRevocations(ctx)
+		}
 	}
-	err := a.stage(ctx, set)
+	if err == nil {
+		err = a.stage(ctx, set)
+	}
 	switch {
 	case err == nil:
 		a.log.Info("certificate staged", "key", cred.KeyType)

@@ -25,7 +25,8 @@ func (e *Engine) Revoke(ctx context.Context, name string, reason acmeclient.Reas
 }
 
 // listRevocations writes down what is to be revoked when it is not active any
-// more, before that is so: a crash must not keep it from being revoked.
+// more, before its successors are staged: whoever activates these, a crash or the
+// Store must not keep it from being revoked.
 func (a *attempt) listRevocations(ctx context.Context) error {
 	if a.active == nil {
 		return nil
