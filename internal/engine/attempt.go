@@ -320,8 +320,9 @@ func (a *attempt) stageComplete(ctx context.Context, cred record.Credential, wan
 	}
 	var err error
 	if complete {
+		err = a.keepUnwanted(ctx, set)
 		set = a.whole(set)
-		if a.task.revoke != nil { // from here on, any attempt may activate it
+		if err == nil && a.task.revoke != nil { // from here on, any attempt may activate it
 			err = a.listRevocations(ctx)
 		}
 	}
@@ -337,6 +338,20 @@ func (a *attempt) stageComplete(ctx context.Context, cred record.Credential, wan
 		a.keep(ctx, set)
 	}
 	return err
+}
+
+// keepUnwanted keeps in the archive what is staged of key types that are not
+// wanted any more: something may have been issued for it.
+func (a *attempt) keepUnwanted(ctx context.Context, staged *record.Set) error {
+	for _, c := range staged.Credentials {
+		if slices.Contains(a.def.KeyTypes, acmeclient.KeyType(c.KeyType)) {
+			continue
+		}
+		if err := a.keepInArchive(ctx, c); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // whole is the Set that a complete staged one becomes: a credential for each
