@@ -57,6 +57,7 @@ type attempt struct {
 	unsaved      bool // job could not be written
 	reconfigured bool // the configuration has changed since the last attempt
 	activated    bool // what was staged is active
+	cleared      bool // it was active before, and is not staged any more
 	installed    bool // other certificates than before are served
 	upToDate     bool // there is nothing to do, or it is done
 	leftover     bool // staging could not be cleared

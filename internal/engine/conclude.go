@@ -85,7 +85,7 @@ func (a *attempt) succeed(now time.Time) {
 		return
 	}
 	j := a.job
-	done := a.activated || a.stagedComplete()
+	done := a.activated || a.cleared || a.stagedComplete()
 	if done && len(j.Trials) > 0 {
 		j.LastRun, j.FailedChallenge = now.UTC(), ""
 		j.Tell(now, "renewed", "")

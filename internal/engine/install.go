@@ -175,6 +175,8 @@ func (a *attempt) activationTime(now time.Time) (at time.Time, held bool) {
 	switch {
 	case a.task.asked(), someToBeRevoked(a.job, a.inUse()):
 		return now, false
+	case same(a.staged, a.active): // a former attempt has activated it, but not cleared staging
+		return now, false
 	case a.def.HoldActivation:
 		return time.Time{}, true
 	case a.def.ActivationDelay <= 0, a.e.holds(a.d):
@@ -197,12 +199,14 @@ func (a *attempt) activate(ctx context.Context, staged *record.Set) error {
 			return err
 		}
 	}
+	before := a.active
 	set, version, err := a.e.records.Activate(ctx, a.def.Name, a.check)
 	if set != nil {
 		if err != nil {
 			a.log.Warn("certificates are active, but staging could not be cleared", "error", err)
 			a.leftover = true
 		}
+		a.cleared = same(staged, before)
 		return a.activeNow(ctx, set, version, same(set, staged))
 	}
 	if errors.Is(err, errUnfit) {
@@ -222,7 +226,7 @@ func (a *attempt) activate(ctx context.Context, staged *record.Set) error {
 func (a *attempt) activeNow(ctx context.Context, set *record.Set, version store.Version, ours bool) error {
 	served := a.e.versionOf(a.d)
 	a.active, a.activeVersion, a.staged, a.stagedVersion = set, version, nil, store.None
-	a.activated = ours
+	a.activated = ours && !a.cleared
 	a.e.hold(a.d, nil)
 	if ours {
 		a.log.Info("certificates are active", "names", a.def.Shown)
