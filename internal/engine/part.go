@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/manageddomains/md/internal/record"
 	"github.com/manageddomains/md/store"
@@ -40,10 +41,12 @@ func (a *attempt) activatePart(ctx context.Context) error {
 }
 
 // part is the Set that can be activated, nil if it is no better than what is in
-// use.
+// use. What lacks a name, but is in date, comes last: for clients that can use no
+// other key type, and the names that it has.
 func (a *attempt) part() *record.Set {
 	now := a.e.now()
 	part, better := new(record.Set), false
+	var lacking []record.Credential
 	for _, t := range a.def.KeyTypes {
 		staged, active := a.staged.Credential(string(t)), a.active.Credential(string(t))
 		inUse := active != nil && checkCredential(active, a.def.Names, now) == nil
@@ -53,12 +56,20 @@ func (a *attempt) part() *record.Set {
 			better = better || !inUse
 		case inUse:
 			part.Credentials = append(part.Credentials, *active)
+		case active != nil && inDate(active, now):
+			lacking = append(lacking, *active)
 		}
 	}
 	if !better {
 		return nil
 	}
+	part.Credentials = append(part.Credentials, lacking...)
 	return part
+}
+
+func inDate(c *record.Credential, now time.Time) bool {
+	leaf, err := c.Leaf()
+	return err == nil && now.Before(leaf.NotAfter)
 }
 
 // afterFailure activates what can be, unless the attempt has activated
