@@ -149,7 +149,7 @@ func (a *attempt) soon(now time.Time) time.Duration {
 
 // nextLook is when to look at the Domain again.
 func (a *attempt) nextLook(result outcome, now time.Time) time.Time {
-	soon := a.soon(now)
+	soon, part := a.soon(now), a.partAt(now)
 	a.e.mu.Lock()
 	defer a.e.mu.Unlock()
 	var at time.Time
@@ -163,7 +163,7 @@ func (a *attempt) nextLook(result outcome, now time.Time) time.Time {
 	default:
 		at = a.e.nextLook(a.d)
 	}
-	at = a.d.keysWanted(at)
+	at = earlierOf(a.d.keysWanted(at), part)
 	if a.d.held != nil || a.leftover { // the Store may do it any time
 		at = earlier(at, now.Add(a.e.tick()))
 	}

@@ -1,18 +1,20 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"time"
 
+	"github.com/manageddomains/md/internal/policy"
 	"github.com/manageddomains/md/internal/record"
 	"github.com/manageddomains/md/store"
 )
 
 // activatePart activates the certificates that a failed attempt has in staging,
-// although others of the Set are still missing, where those in use have expired
-// or lack a name, or there are none: who waits for the other key type must not be
-// served an expired certificate meanwhile.
+// although others of the Set are still missing, where those in use are at their
+// end or lack a name, or there are none: who waits for the other key type must not
+// be served an expired certificate meanwhile.
 func (a *attempt) activatePart(ctx context.Context) error {
 	if a.staged == nil || a.stagedComplete() || a.def.HoldActivation || a.task.restore != "" || a.task.revoke != nil {
 		return nil
@@ -49,11 +51,12 @@ func (a *attempt) part() *record.Set {
 	var lacking []record.Credential
 	for _, t := range a.def.KeyTypes {
 		staged, active := a.staged.Credential(string(t)), a.active.Credential(string(t))
-		inUse := active != nil && checkCredential(active, a.def.Names, now) == nil
+		inUse := active != nil && checkCredential(active, a.def.Names, now) == nil && now.Before(latest(active))
 		switch {
 		case staged != nil && checkCredential(staged, a.def.Names, now) == nil:
 			part.Credentials = append(part.Credentials, *staged)
-			better = better || !inUse
+			another := active == nil || !bytes.Equal(active.Chain[0], staged.Chain[0])
+			better = better || !inUse && another
 		case inUse:
 			part.Credentials = append(part.Credentials, *active)
 		case active != nil && inDate(active, now):
@@ -65,6 +68,34 @@ func (a *attempt) part() *record.Set {
 	}
 	part.Credentials = append(part.Credentials, lacking...)
 	return part
+}
+
+// partAt is when a part will be better than what is in use because that comes to
+// its end; zero if there is none.
+func (a *attempt) partAt(now time.Time) time.Time {
+	var first time.Time
+	if a.staged == nil || a.stagedComplete() || a.def.HoldActivation {
+		return first
+	}
+	for _, t := range a.def.KeyTypes {
+		staged, active := a.staged.Credential(string(t)), a.active.Credential(string(t))
+		if staged == nil || active == nil || checkCredential(staged, a.def.Names, now) != nil {
+			continue
+		}
+		if at := latest(active); at.After(now) && (first.IsZero() || at.Before(first)) {
+			first = at
+		}
+	}
+	return first
+}
+
+// latest is when a certificate is to be out of use, if there is another.
+func latest(c *record.Credential) time.Time {
+	leaf, err := c.Leaf()
+	if err != nil {
+		return time.Time{}
+	}
+	return policy.Certificate{NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter}.Latest()
 }
 
 func inDate(c *record.Credential, now time.Time) bool {

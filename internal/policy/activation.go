@@ -19,8 +19,7 @@ func Activation(r Rules, inUse []Certificate, staged time.Time, delay time.Durat
 		if c.ARI != nil && !now.Before(c.ARI.End) {
 			return now
 		}
-		margin := min(activationMargin, c.life()/10)
-		if latest := c.NotAfter.Add(-margin); at.After(latest) {
+		if latest := c.Latest(); at.After(latest) {
 			at = latest
 		}
 	}
@@ -28,4 +27,9 @@ func Activation(r Rules, inUse []Certificate, staged time.Time, delay time.Durat
 		return now
 	}
 	return at
+}
+
+// Latest is when a certificate is to be out of use, if there is another.
+func (c Certificate) Latest() time.Time {
+	return c.NotAfter.Add(-min(activationMargin, c.life()/10))
 }
