@@ -189,12 +189,29 @@ func (e *Engine) orphanFor(names []string) string {
 	return best.name
 }
 
-// inheritCounts takes over what a former Domain has been issued: the CA counts
-// certificates for the same names, whatever we call the Domain.
-func (a *attempt) inheritCounts(ctx context.Context, former string) {
+// inherit takes over what is remembered of a former Domain: what it has been
+// issued, since the CA counts certificates for the same names, whatever we call the
+// Domain; and what is still to be revoked, which nobody else would ever do.
+func (a *attempt) inherit(ctx context.Context, former string) error {
 	job, _, err := a.e.records.Job(ctx, former)
+	if errors.As(err, new(*storeError)) {
+		return err
+	}
 	if err != nil {
-		return // the CA will say so itself
+		return nil // the CA will say so itself
+	}
+	for _, r := range job.Revocations {
+		if toBeRevoked(a.job, r.Leaf) {
+			continue
+		}
+		a.job.Revocations = append(a.job.Revocations, r)
+		set, err := a.e.records.FromArchive(ctx, former, r.Archived)
+		if err != nil {
+			continue // its key is only needed where its account is gone
+		}
+		if err := a.e.records.Keep(ctx, a.def.Name, set); err != nil {
+			return err
+		}
 	}
 	for key, full := range job.Issued {
 		if a.job.Issued == nil {
@@ -204,6 +221,7 @@ func (a *attempt) inheritCounts(ctx context.Context, former string) {
 			a.job.Issued[key] = full
 		}
 	}
+	return a.putJob(ctx) // before the Set: it is adopted once
 }
 
 // adopt gives a Domain that has nothing the Set of one that is gone, if that
@@ -224,7 +242,9 @@ func (a *attempt) adopt(ctx context.Context) error {
 	if former == "" {
 		return nil
 	}
-	a.inheritCounts(ctx, former)
+	if err := a.inherit(ctx, former); err != nil {
+		return err
+	}
 	set, _, err := a.e.records.Active(ctx, former)
 	if errors.As(err, new(*storeError)) {
 		return err
@@ -236,7 +256,7 @@ func (a *attempt) adopt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.active = set
+	a.active, a.activeVersion = set, version
 	a.log.Info("the certificates of a former Domain are used", "names", a.def.Shown, "former", former)
 	a.job.Tell(a.e.now(), "adopted", former)
 	a.installed, err = a.e.install(ctx, a.d, set, version, store.Any)
