@@ -151,7 +151,11 @@ func (a *attempt) bring(ctx context.Context) error {
 		return a.restore(ctx)
 	}
 	if a.stagedComplete() && a.task.revoke == nil {
-		if err := a.activateInTime(ctx); err != nil && !errors.Is(err, errUnfit) {
+		err := a.activateInTime(ctx)
+		if errors.Is(err, errUnfit) && a.task.activate {
+			return fmt.Errorf("%w: %w", errRefused, err) // who has asked for it is to know
+		}
+		if err != nil && !errors.Is(err, errUnfit) {
 			return err
 		}
 	}
