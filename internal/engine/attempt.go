@@ -268,20 +268,34 @@ func (a *attempt) renew(ctx context.Context, decision policy.Decision) error {
 	if err != nil {
 		return err
 	}
+	var failed []error
 	for _, t := range decision.KeyTypes {
 		cred, err := a.obtained(t)
 		if err != nil {
 			cred, err = from.issue(ctx, acmeclient.KeyType(t))
 		}
-		if err != nil {
-			return err
+		if err == nil {
+			err = a.stageComplete(ctx, cred, decision.KeyTypes)
 		}
-		if err := a.stageComplete(ctx, cred, decision.KeyTypes); err != nil {
-			return err
+		switch {
+		case err == nil:
+		case errors.As(err, new(*keyTypeError)) && ctx.Err() == nil:
+			failed = append(failed, err) // the others may go well, and be of use without it
+		default:
+			return errors.Join(append(failed, err)...)
 		}
+	}
+	if len(failed) > 0 {
+		return errors.Join(failed...)
 	}
 	return a.activateInTime(ctx)
 }
+
+// A keyTypeError says what is wrong with keys of one type: that none can be made,
+// or that the CA does not take them.
+type keyTypeError struct{ error }
+
+func (e *keyTypeError) Unwrap() error { return e.error }
 
 // issuer returns what gets certificates from the CA that was chosen.
 func (a *attempt) issuer(ctx context.Context) (issuer, error) {

@@ -161,7 +161,7 @@ func (is *acmeIssuer) begin(ctx context.Context, t acmeclient.KeyType) (record.C
 	}
 	cred, err := is.makeKey(ctx, t)
 	if err != nil {
-		return none, nil, err
+		return none, nil, &keyTypeError{err}
 	}
 	if err := is.ledger(is.ca).takeOrder(ctx); err != nil {
 		return none, nil, err
@@ -232,7 +232,7 @@ func (is *acmeIssuer) refusedKey(ctx context.Context, c *record.Credential, err 
 		return err
 	}
 	is.keyUsed(c)
-	return is.dropBad(ctx, &record.Set{Credentials: []record.Credential{*c}}, err)
+	return is.dropBad(ctx, &record.Set{Credentials: []record.Credential{*c}}, &keyTypeError{err})
 }
 
 // accept checks a certificate that has come. One that cannot be used is kept
