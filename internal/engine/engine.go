@@ -110,7 +110,7 @@ type Config struct {
 type Engine struct {
 	cfg       Config
 	log       *slog.Logger
-	store     store.Store // cfg.Store, with deadlines
+	store     store.Store // cfg.Store, with deadlines and without panics
 	records   *record.Records
 	http01    *challenge.HTTP01
 	tlsalpn01 *challenge.TLSALPN01
@@ -213,7 +213,6 @@ func New(cfg Config) *Engine {
 	e := &Engine{
 		cfg:     cfg,
 		log:     cfg.Logger,
-		store:   patient{cfg.Store},
 		domains: make(map[string]*domain),
 		lanes:   make(map[string]*lane),
 		clients: make(map[acmeclient.Endpoint]*acmeclient.Client),
@@ -224,13 +223,14 @@ func New(cfg Config) *Engine {
 		changed: make(chan struct{}),
 		wake:    make(chan struct{}, 1),
 	}
-	e.records = &record.Records{Store: e.store}
 	if cfg.OnDemand == nil { // else OnDemand is asked first
 		e.table.FallbackName = cfg.FallbackName
 	}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
 	}
+	e.store = patient{cfg.Store, e.log}
+	e.records = &record.Records{Store: e.store}
 	e.knobs.Store(&Knobs{})
 	e.http01 = &challenge.HTTP01{Store: e.store, Managed: e.answersFor, Logger: e.log}
 	e.tlsalpn01 = &challenge.TLSALPN01{Store: e.store, Managed: e.answersFor, Logger: e.log}

@@ -19,13 +19,21 @@ var errPanic = errors.New("panic")
 
 // guarded calls f, and makes an error of a panic.
 func (e *Engine) guarded(log *slog.Logger, f func() error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("%w: %v", errPanic, p)
-			log.Error("panic", "panic", p, "stack", string(debug.Stack()))
-		}
-	}()
+	defer rescue(log, &err)
 	return f()
+}
+
+// rescue makes an error of a panic, where it is deferred.
+func rescue(log *slog.Logger, err *error) {
+	if p := recover(); p != nil {
+		*err = panicked(log, p)
+	}
+}
+
+// panicked is the error for what was recovered.
+func panicked(log *slog.Logger, p any) error {
+	log.Error("panic", "panic", p, "stack", string(debug.Stack()))
+	return fmt.Errorf("%w: %v", errPanic, p)
 }
 
 // hook calls somebody else's code: a Notifier or a Challenger. It may take
