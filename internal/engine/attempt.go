@@ -93,6 +93,7 @@ func (e *Engine) attempt(ctx context.Context, d *domain, t task) error {
 	lease, err := a.lease(ctx)
 	if errors.Is(err, store.ErrHeld) {
 		a.log.Debug("another process works on the Domain", "error", err)
+		_ = a.tellInstalled(ctx) // which is no affair of the other's
 		e.lookAgain(d, e.now().Add(e.leaseTTL()/4))
 		if t.asked() {
 			return err
@@ -132,7 +133,7 @@ func (a *attempt) release(ctx context.Context, lease *store.Lease) {
 
 // run does what is left over from former attempts, and then what is due.
 func (a *attempt) run(ctx context.Context) error {
-	for _, step := range []func(context.Context) error{a.readJob, a.tidy, a.readActive, a.readStaged, a.adopt, a.remember} {
+	for _, step := range []func(context.Context) error{a.readJob, a.tidy, a.readActive, a.tellInstalled, a.readStaged, a.adopt, a.remember} {
 		if err := step(ctx); err != nil {
 			return err
 		}

@@ -172,6 +172,7 @@ type domain struct {
 	unsaved      bool          // job could not be written
 	reconfigured bool          // the configuration has changed since the last attempt
 	dueAgain     bool          // something has changed during this attempt
+	news         bool          // other certificates are served than the Notifier was told of
 	due          time.Time     // when to look at it next
 	activateAt   time.Time     // when waiting may be activated
 	at           int           // place in the queue, -1 if not there

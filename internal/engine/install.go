@@ -321,20 +321,6 @@ func (a *attempt) dropStaged(ctx context.Context, set *record.Set, why error) er
 	return fmt.Errorf("%w: %w", errDropped, why)
 }
 
-// tellInstalled raises Installed for what d serves.
-func (e *Engine) tellInstalled(ctx context.Context, d *domain) {
-	// Nobody can veto what has happened; errors are logged by notify.
-	_ = e.notify(ctx, d, status.Event{Kind: status.Installed, Certificates: e.reportCertificates(d)})
-}
-
-// reportCertificates describes the certificates that d serves.
-func (e *Engine) reportCertificates(d *domain) []status.Certificate {
-	e.mu.Lock()
-	certs := d.certs
-	e.mu.Unlock()
-	return describe(certs)
-}
-
 func describe(certs []certificate) []status.Certificate {
 	list := make([]status.Certificate, 0, len(certs))
 	for _, c := range certs {

@@ -212,15 +212,14 @@ func (e *Engine) reread(ctx context.Context, d *domain) {
 		return
 	}
 	e.mu.Lock()
-	if d.state == idle {
-		if err != nil {
-			e.schedule(d, e.now())
-		} else {
-			e.schedule(d, e.nextLook(d))
-		}
-	}
-	e.mu.Unlock()
-	if installed {
-		e.tellInstalled(ctx, d)
+	defer e.mu.Unlock()
+	switch {
+	case installed: // the Notifier may take its time, which is an attempt's
+		e.bringNews(d)
+	case d.state != idle:
+	case err != nil:
+		e.schedule(d, e.now())
+	default:
+		e.schedule(d, e.nextLook(d))
 	}
 }

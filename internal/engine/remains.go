@@ -113,7 +113,9 @@ func (a *attempt) readActive(ctx context.Context) error {
 		return nil
 	}
 	if installed {
-		a.e.tellInstalled(ctx, a.d)
+		a.e.mu.Lock()
+		a.d.news = true
+		a.e.mu.Unlock()
 	}
 	return nil
 }

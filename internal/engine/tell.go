@@ -24,11 +24,35 @@ func (a *attempt) tellAll(ctx context.Context, result outcome, err error) {
 	if result != interrupted { // whether there is something to renew by now or not
 		a.announce(ctx)
 	}
-	if a.installed {
-		a.e.tellInstalled(ctx, a.d)
-	}
+	_ = a.tellInstalled(ctx)               // which is never an error
 	if !a.upToDate || a.stagedComplete() { // what waits does not help what is in use
 		a.warn(ctx, result, err)
+	}
+}
+
+// tellInstalled raises Installed for what the Domain serves, if that is other
+// than what the Notifier was told of. Nobody can veto what has happened.
+func (a *attempt) tellInstalled(ctx context.Context) error {
+	a.e.mu.Lock()
+	news, certs := a.d.news || a.installed, a.d.certs
+	a.d.news, a.installed = false, false
+	a.e.mu.Unlock()
+	if news {
+		_ = a.notify(ctx, status.Event{Kind: status.Installed, Certificates: describe(certs)}) // it is logged
+	}
+	return nil
+}
+
+// bringNews has an attempt tell the Notifier that other certificates are
+// served: only attempts do that, so that an event of a Domain waits for the one
+// before, and what is served for no event. e.mu is held.
+func (e *Engine) bringNews(d *domain) {
+	d.news = true
+	switch d.state {
+	case working:
+		d.dueAgain = true
+	case idle:
+		e.schedule(d, e.now())
 	}
 }
 

@@ -100,7 +100,9 @@ func (e *Engine) openOnce(ctx context.Context, d *domain) {
 		e.settle(d)
 	}
 	if installed && u.news {
-		e.tellInstalled(ctx, d)
+		e.mu.Lock()
+		e.bringNews(d)
+		e.mu.Unlock()
 	}
 }
 
