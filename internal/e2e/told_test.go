@@ -58,3 +58,37 @@ func TestAHangingNotifierKeepsNothingFromBeingServed(t *testing.T) {
 		second.stopped()
 	})
 }
+
+// What a Notifier has accepted while the process ends is not told again after
+// the restart, and what has happened is told with a context that has not ended:
+// a status.Command would not even start.
+func TestWhatIsToldWhileTheProcessEnds(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		var d diary
+		notifier := md.NotifierFunc(func(ctx context.Context, e md.Event) error {
+			if e.Kind == status.Installed && ctx.Err() != nil {
+				t.Errorf("Installed comes with a context that has ended: %v", ctx.Err())
+			}
+			_ = d.Notify(ctx, e)
+			if e.Kind == status.Renewed {
+				time.Sleep(5 * time.Second) // it sees to its task first
+			}
+			return nil
+		})
+		m := w.manager(md.Domain{Names: []string{"example.com"}})
+		m.Notifier = notifier
+		n := w.start(m)
+		for d.count(status.Renewed) == 0 {
+			time.Sleep(time.Second)
+		}
+		n.stopped()
+		m = w.manager(md.Domain{Names: []string{"example.com"}})
+		m.Notifier = notifier
+		n = w.start(m)
+		time.Sleep(day)
+		n.stopped()
+		if got, want := d.kinds(), "renewing challenge-setup renewed installed"; got != want {
+			t.Errorf("the events are %q, want %q", got, want)
+		}
+	})
+}

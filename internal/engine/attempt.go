@@ -54,6 +54,8 @@ type attempt struct {
 
 	activateAt time.Time // when the staged Set may be activated, if it waits
 
+	graceEnds time.Time // for what is told although the attempt's context has ended
+
 	unsaved      bool // job could not be written
 	reconfigured bool // the configuration has changed since the last attempt
 	activated    bool // what was staged is active

@@ -50,11 +50,13 @@ func (a *attempt) conclude(ctx context.Context, err error) error {
 	if result == waiting && a.job.Waits >= maxWaits {
 		result = failed
 	}
-	// What has happened is written down, and told, even if ctx has ended.
-	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.e.hookGrace())
+	// What has happened is written down, and told, even if ctx has ended, or
+	// ends meanwhile.
+	behind := context.WithoutCancel(ctx)
+	late, cancel := context.WithTimeout(behind, a.e.hookGrace())
 	defer cancel()
 	if ctx.Err() != nil {
-		ctx = late
+		ctx, a.graceEnds = late, time.Now().Add(a.e.hookGrace())
 	}
 	now := a.e.now()
 	if result == failed || result == succeeded && a.upToDate {
@@ -73,7 +75,9 @@ func (a *attempt) conclude(ctx context.Context, err error) error {
 	a.showWaiting()
 	a.saveJob(late)
 	a.tellAll(ctx, result, err)
-	a.saveJob(ctx)
+	told, cancel := context.WithTimeout(behind, a.e.hookGrace()) // who hears of it may have taken all the time there was
+	defer cancel()
+	a.saveJob(told)
 	a.e.lookAgain(a.d, a.nextLook(result, now))
 	return err
 }

@@ -151,12 +151,32 @@ func (a *attempt) tell(ctx context.Context, every time.Duration, ev status.Event
 func (a *attempt) notify(ctx context.Context, ev status.Event) error {
 	ev.ExplanationURL = explanation(a.job)
 	ev.CA = a.ca.URL
-	err := a.e.notify(ctx, a.d, ev)
 	canVeto := ev.Kind == status.Renewing || ev.Kind == status.ChallengeSetup
+	if !canVeto {
+		var cancel context.CancelFunc
+		ctx, cancel = a.inGrace(ctx)
+		defer cancel()
+		if ctx.Err() != nil { // who was told before has taken it all
+			return context.Cause(ctx)
+		}
+	}
+	err := a.e.notify(ctx, a.d, ev)
 	if canVeto && !errors.Is(err, status.ErrVeto) {
 		return nil
 	}
 	return err
+}
+
+// inGrace is ctx or, if that has ended, one for what has happened and is told
+// all the same. There is one grace for all events.
+func (a *attempt) inGrace(ctx context.Context) (context.Context, context.CancelFunc) {
+	if ctx.Err() == nil {
+		return context.WithCancel(ctx)
+	}
+	if a.graceEnds.IsZero() {
+		a.graceEnds = time.Now().Add(a.e.hookGrace())
+	}
+	return context.WithDeadline(context.WithoutCancel(ctx), a.graceEnds)
 }
 
 // notifyLimit bounds what a Notifier may take for one event.
