@@ -68,7 +68,8 @@ func (a *attempt) warn(ctx context.Context, result outcome, err error) {
 		if !now.Before(a.def.warnAt(c)) {
 			return true
 		}
-		begins := policy.Next(a.def.rules(), policy.Facts{Certificates: []policy.Certificate{c.Certificate}}, c.NotBefore).At
+		c.ARI = suggestion(a.job, c.id)
+		begins := policy.Begins(a.def.rules(), c.Certificate, now)
 		return result == vetoed && now.Sub(begins) > c.NotAfter.Sub(begins)/3
 	})
 	if !near {

@@ -207,6 +207,10 @@ func (r Rules) renewAt(c Certificate, now time.Time) time.Time {
 	return at
 }
 
+// Begins is when the time to renew a certificate that is in use begins, as is
+// known now. What there should be beside it has no say.
+func Begins(r Rules, c Certificate, now time.Time) time.Time { return r.renewAt(c, now) }
+
 // windowBegins is when the window begins in which a certificate is renewed.
 func (r Rules) windowBegins(c Certificate) time.Time {
 	if r.Window != nil {
