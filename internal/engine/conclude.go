@@ -164,12 +164,24 @@ func (a *attempt) nextLook(result outcome, now time.Time) time.Time {
 		at = earlier(now.Add(policy.CheckDelay(a.e.cfg.CheckInterval, a.e.jitter())), now.Add(soon))
 	case failed, waiting: // looked at before, so that somebody is warned
 		at = earlier(a.job.NextRun, now.Add(policy.CheckDelay(a.e.cfg.CheckInterval, a.e.jitter())))
+		at = a.d.errand(at, now)
 	default:
 		at = a.e.nextLook(a.d)
 	}
 	at = earlierOf(a.d.keysWanted(at), part)
 	if a.d.held != nil || a.leftover { // the Store may do it any time
 		at = earlier(at, now.Add(a.e.tick()))
+	}
+	return at
+}
+
+// errand is at, or before that the earliest moment to come at which something
+// is to be done that does not wait for the next attempt to renew. e.mu is held.
+func (d *domain) errand(at, now time.Time) time.Time {
+	for _, t := range []time.Time{d.firstWarning(now), d.job.AnnounceAt, d.job.CleanUpAt, d.job.RevokeAt} {
+		if t.After(now) {
+			at = earlier(at, t)
+		}
 	}
 	return at
 }

@@ -191,10 +191,8 @@ func (e *Engine) nextLook(d *domain) time.Time {
 			at = earlierOf(at, d.onDemand.askAt)
 		}
 	}
-	if d.def.Manual {
-		if warn := d.firstWarning(now); warn.After(now) {
-			at = earlier(at, warn)
-		}
+	if warn := d.firstWarning(now); warn.After(now) {
+		at = earlier(at, warn)
 	}
 	if d.waiting != nil && !d.def.HoldActivation {
 		at = earlier(at, d.activateAt)
