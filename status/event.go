@@ -48,7 +48,8 @@ type Event struct {
 	Names  []string  // the DNS names of the Domain, in ASCII
 	Time   time.Time // when it happened
 
-	// CA is the directory URL of the CA in use.
+	// CA is the directory URL of the CA in use; of Renewed and Installed, of
+	// that which the certificates come from.
 	CA string
 
 	// ChallengeType and ChallengeName are those of a ChallengeSetup.

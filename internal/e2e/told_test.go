@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"testing"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/manageddomains/md"
 	"github.com/manageddomains/md/status"
+	"github.com/manageddomains/md/store/storetest"
 )
 
 // A node whose Notifier hangs serves what another node has renewed within a
@@ -89,6 +91,60 @@ func TestWhatIsToldWhileTheProcessEnds(t *testing.T) {
 		n.stopped()
 		if got, want := d.kinds(), "renewing challenge-setup renewed installed"; got != want {
 			t.Errorf("the events are %q, want %q", got, want)
+		}
+	})
+}
+
+// After a failover, each event names the CA that it is about: also Installed,
+// also a Renewed that is repeated when the renewal is over, and also an Errored
+// that is about the Store.
+func TestEventsAfterAFailoverNameTheirCA(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.ca.SetDown(true)
+		var refused, locked atomic.Bool
+		d := diary{answer: func(e md.Event) error {
+			if e.Kind == status.Renewed && !refused.Swap(true) {
+				return errors.New("not yet")
+			}
+			return nil
+		}}
+		first, second := w.ca.DirectoryURL(), secondURL+"/directory"
+		m := w.manager(md.Domain{Names: []string{"example.com"}, CAs: []md.CA{{URL: first}, {URL: second}}})
+		m.RetryFailover = 2
+		m.Notifier = &d
+		m.Store = &storetest.Faulty{Store: w.store, Fault: func(op storetest.Op) storetest.Fault {
+			if locked.Load() && op.Kind == "get" && op.Key == "staging/example.com" {
+				return storetest.FaultBefore
+			}
+			return storetest.FaultNone
+		}}
+		w.second.SetDown(true)
+		n := w.start(m)
+		for n.report("example.com").CA != second {
+			time.Sleep(time.Minute)
+		}
+		locked.Store(true)
+		time.Sleep(12 * time.Hour)
+		d.mu.Lock()
+		last := d.events[len(d.events)-1]
+		d.mu.Unlock()
+		if last.Kind != status.Errored || last.CA != second {
+			t.Errorf("with the second CA in use, the last event is %s at %s", last.Kind, last.CA)
+		}
+		locked.Store(false)
+		w.second.SetDown(false)
+		n.ready(day)
+		time.Sleep(time.Hour)
+		n.stopped()
+		if got := d.count(status.Renewed); got != 2 {
+			t.Errorf("%d Renewed events, want one that is refused and one that is accepted", got)
+		}
+		for _, e := range d.events {
+			for _, c := range e.Certificates {
+				if e.CA != c.CA {
+					t.Errorf("%s is about a certificate from %s, and says that the CA is %s", e.Kind, c.CA, e.CA)
+				}
+			}
 		}
 	})
 }

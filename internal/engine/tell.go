@@ -151,7 +151,7 @@ func (a *attempt) tell(ctx context.Context, every time.Duration, ev status.Event
 // where there is a veto, it is nil unless it is one.
 func (a *attempt) notify(ctx context.Context, ev status.Event) error {
 	ev.ExplanationURL = explanation(a.job)
-	ev.CA = a.ca.URL
+	ev.CA = cmp.Or(origin(ev), a.ca.URL, a.e.caAt(a.def, a.job.CA).URL)
 	canVeto := ev.Kind == status.Renewing || ev.Kind == status.ChallengeSetup
 	if !canVeto {
 		var cancel context.CancelFunc
@@ -166,6 +166,16 @@ func (a *attempt) notify(ctx context.Context, ev status.Event) error {
 		return nil
 	}
 	return err
+}
+
+// origin is the CA that the certificates come from of which an event tells that
+// they were obtained or are served, the newest first. It may not be in use by
+// now. For other events it is "".
+func origin(ev status.Event) string {
+	if ev.Kind != status.Renewed && ev.Kind != status.Installed || len(ev.Certificates) == 0 {
+		return ""
+	}
+	return slices.MaxFunc(ev.Certificates, func(a, b status.Certificate) int { return a.NotBefore.Compare(b.NotBefore) }).CA
 }
 
 // inGrace is ctx or, if that has ended, one for what has happened and is told
@@ -192,7 +202,6 @@ func (e *Engine) notify(ctx context.Context, d *domain, ev status.Event) error {
 	def := d.def
 	e.mu.Unlock()
 	ev.Domain, ev.Names, ev.Time = def.Name, slices.Clone(def.Names), e.now()
-	ev.CA = cmp.Or(ev.CA, def.CAs[0].URL)
 	ctx, cancel := context.WithTimeout(ctx, notifyLimit)
 	defer cancel()
 	err := e.hook(ctx, "the Notifier with "+string(ev.Kind)+" of "+def.Name, func(ctx context.Context) error {
