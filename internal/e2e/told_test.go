@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/manageddomains/md"
+	"github.com/manageddomains/md/acmeclient/acmetest"
 	"github.com/manageddomains/md/status"
 	"github.com/manageddomains/md/store/storetest"
 )
@@ -145,6 +146,75 @@ func TestEventsAfterAFailoverNameTheirCA(t *testing.T) {
 					t.Errorf("%s is about a certificate from %s, and says that the CA is %s", e.Kind, c.CA, e.CA)
 				}
 			}
+		}
+	})
+}
+
+// While only one of two key types is there, nobody is told that the Domain has
+// been renewed, also not after a restart.
+func TestAPartIsNotRenewed(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		var broken atomic.Bool
+		broken.Store(true)
+		w.ca.Fault = func(op acmetest.Op) acmetest.Fault {
+			if op.Kind == "newOrder" && op.Nth > 1 && broken.Load() {
+				return acmetest.Fault500
+			}
+			return acmetest.FaultNone
+		}
+		var d diary
+		domain := md.Domain{Names: []string{"example.com"}, KeyTypes: []md.KeyType{md.P256, md.P384}}
+		for range 2 {
+			m := w.manager(domain)
+			m.Notifier = &d
+			n := w.start(m)
+			n.ready(time.Minute)
+			time.Sleep(day)
+			n.stopped()
+		}
+		if got := d.count(status.Renewed); got != 0 {
+			t.Errorf("%d Renewed events before all certificates are there: %s", got, d.kinds())
+		}
+		broken.Store(false)
+		m := w.manager(domain)
+		m.Notifier = &d
+		n := w.start(m)
+		time.Sleep(2 * day)
+		n.stopped()
+		if got := d.count(status.Renewed); got != 1 {
+			t.Errorf("%d Renewed events, want 1: %s", got, d.kinds())
+		}
+		if got := d.count(status.Installed); got != 2 {
+			t.Errorf("%d Installed events, want one for the part and one for the whole: %s", got, d.kinds())
+		}
+	})
+}
+
+// A part that becomes all that is wanted, because the key type that could not
+// be had is given up, is told as what it is then.
+func TestAPartThatBecomesTheWhole(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.ca.Fault = func(op acmetest.Op) acmetest.Fault {
+			if op.Kind == "newOrder" && op.Nth > 1 {
+				return acmetest.Fault500
+			}
+			return acmetest.FaultNone
+		}
+		var d diary
+		domain := md.Domain{Names: []string{"example.com"}, KeyTypes: []md.KeyType{md.P256, md.P384}}
+		m := w.manager(domain)
+		m.Notifier = &d
+		n := w.start(m)
+		n.ready(time.Minute)
+		time.Sleep(time.Hour)
+		domain.KeyTypes = domain.KeyTypes[:1]
+		if err := n.m.Update(t.Context(), []md.Domain{domain}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		n.stopped()
+		if got := d.count(status.Renewed); got != 1 {
+			t.Errorf("%d Renewed events, want 1: %s", got, d.kinds())
 		}
 	})
 }

@@ -37,6 +37,9 @@ func (a *attempt) activatePart(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if a.job.Part, err = part.Hash(); err != nil { // the attempt's end writes it down
+		return err
+	}
 	a.active, a.activeVersion = part, version
 	a.installed, err = a.e.install(ctx, a.d, part, version, store.Any)
 	return err

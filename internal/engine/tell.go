@@ -126,7 +126,7 @@ func (d *domain) newest() (hash string, certs []certificate) {
 // event. e.mu is held.
 func (e *Engine) unannounced(d *domain) bool {
 	hash, _ := d.newest()
-	return e.cfg.Notifier != nil && hash != "" && d.version != unstored && d.job.Announced != hash
+	return e.cfg.Notifier != nil && hash != "" && d.version != unstored && d.job.Announced != hash && d.job.Part != hash
 }
 
 // tell raises an event that is not to come more often than every so often: as

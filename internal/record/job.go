@@ -56,6 +56,9 @@ type Job struct {
 	Announced      string    `json:"announced,omitempty"`
 	AnnounceErrors int       `json:"announce-errors,omitempty"`
 	AnnounceAt     time.Time `json:"announce-at,omitzero"`
+	// Part is the Hash of an active Set that is only a part of what is being
+	// obtained. No Renewed event tells of it.
+	Part string `json:"part,omitempty"`
 	// CA is the directory URL of the CA in use since this renewal began,
 	// Trials how it went at each, and Left what was left of the life of the
 	// certificates then.

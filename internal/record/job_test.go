@@ -31,7 +31,7 @@ func busyJob() *Job {
 		ARI:       map[string]RenewalInfo{"id": {Start: moment, End: moment.Add(time.Hour), At: moment, Explanation: "why"}},
 		Told:      map[string]time.Time{"expiring": moment},
 		Panics:    1,
-		Announced: "0123456789abcdef", AnnounceErrors: 1, AnnounceAt: moment.Add(3 * time.Hour),
+		Announced: "0123456789abcdef", Part: "fedcba9876543210", AnnounceErrors: 1, AnnounceAt: moment.Add(3 * time.Hour),
 	}
 	j.StoreErrors, j.Blocks, j.Counted = 1, 2, "https://ca.test/order/1"
 	j.Rehearsed = "configuration"
