@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -215,6 +216,45 @@ func TestAPartThatBecomesTheWhole(t *testing.T) {
 		n.stopped()
 		if got := d.count(status.Renewed); got != 1 {
 			t.Errorf("%d Renewed events, want 1: %s", got, d.kinds())
+		}
+	})
+}
+
+// Whatever a Notifier returns is shown, and who is warned because of a veto is
+// told when the Notifier is asked again.
+func TestWhatANotifierReturnsIsShown(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		var vetoing atomic.Bool
+		d := diary{answer: func(e md.Event) error {
+			switch {
+			case e.Kind == status.Installed:
+				return errors.New("the load balancer is not there")
+			case e.Kind == status.Renewing && vetoing.Load():
+				return fmt.Errorf("%w: not on a Friday", md.ErrVeto)
+			}
+			return nil
+		}}
+		m := w.manager(md.Domain{Names: []string{"example.com"}})
+		m.Notifier = &d
+		n := w.startIn(hourly(), m)
+		n.ready(time.Minute)
+		time.Sleep(time.Hour)
+		if got := fmt.Sprint(n.report("example.com").Renewal); !strings.Contains(got, "the load balancer is not there") {
+			t.Errorf("the status does not tell of the error: %s", got)
+		}
+		vetoing.Store(true)
+		time.Sleep(85 * day)
+		if got := fmt.Sprint(n.report("example.com").Renewal); !strings.Contains(got, "not on a Friday") {
+			t.Errorf("the status does not tell of the veto: %s", got)
+		}
+		n.stopped()
+		if d.count(status.Expiring) == 0 {
+			t.Error("nobody has been warned")
+		}
+		for _, e := range d.events {
+			if wait := e.NextAttempt.Sub(e.Time); e.Kind == status.Expiring && (wait <= 0 || wait > day) {
+				t.Errorf("Expiring at %v says that the next attempt is at %v", e.Time, e.NextAttempt)
+			}
 		}
 	})
 }

@@ -54,6 +54,8 @@ type attempt struct {
 
 	activateAt time.Time // when the staged Set may be activated, if it waits
 
+	vetoedUntil time.Time // zero: the attempt was not vetoed
+
 	graceEnds time.Time // for what is told although the attempt's context has ended
 
 	unsaved      bool // job could not be written

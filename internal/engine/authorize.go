@@ -231,6 +231,7 @@ func (is *acmeIssuer) presentAll(ctx context.Context, proofs []*proof) error {
 			}
 			is.log.Warn("a challenge could not be set up; trying another type",
 				"type", p.choices[0].offered.Type, "name", p.authz.Name, "error", err)
+			is.countPanic(err)
 			p.choices = p.choices[1:]
 			again = append(again, p)
 		}

@@ -70,7 +70,7 @@ func (a *attempt) conclude(ctx context.Context, err error) error {
 	case waiting:
 		a.wait(err)
 	case vetoed:
-		a.postpone()
+		a.postpone(now)
 	}
 	a.showWaiting()
 	a.saveJob(late)
@@ -97,7 +97,7 @@ func (a *attempt) succeed(now time.Time) {
 	j.Errors, j.StoreErrors, j.Waits, j.Blocks, j.NextRun = 0, 0, 0, 0, time.Time{}
 	j.LastError, j.LastProblem, j.Permanent = "", "", false
 	j.CA, j.Trials, j.Left = "", nil, 0
-	j.Part = "" // it is all that is wanted by now
+	j.Part = ""               // it is all that is wanted by now
 	if a.task.restore != "" { // it is not to be replaced at once
 		j.LastRun = now.UTC()
 		j.NextRun = now.Add(policy.CheckDelay(a.e.cfg.CheckInterval, a.e.jitter())).UTC()
@@ -106,7 +106,8 @@ func (a *attempt) succeed(now time.Time) {
 
 // postpone has a renewal that was vetoed before it began begin later: a CA
 // that was not asked has not had its share of the time.
-func (a *attempt) postpone() {
+func (a *attempt) postpone(now time.Time) {
+	a.vetoedUntil = earlier(now.Add(policy.CheckDelay(a.e.cfg.CheckInterval, a.e.jitter())), now.Add(a.soon(now)))
 	if j := a.job; j.Errors+j.Waits+j.Blocks == 0 && a.staged == nil {
 		j.CA, j.Trials, j.Left = "", nil, 0
 	}
@@ -132,6 +133,7 @@ func (a *attempt) showWaiting() {
 func (a *attempt) saveJob(ctx context.Context) {
 	if a.written != nil {
 		err := a.putJob(ctx)
+		a.countPanic(err)
 		a.unsaved = err != nil
 		if err != nil {
 			a.log.Warn("the Domain's job could not be written; it is kept in memory", "error", err)
@@ -154,7 +156,7 @@ func (a *attempt) soon(now time.Time) time.Duration {
 
 // nextLook is when to look at the Domain again.
 func (a *attempt) nextLook(result outcome, now time.Time) time.Time {
-	soon, part := a.soon(now), a.partAt(now)
+	part := a.partAt(now)
 	a.e.mu.Lock()
 	defer a.e.mu.Unlock()
 	var at time.Time
@@ -162,7 +164,7 @@ func (a *attempt) nextLook(result outcome, now time.Time) time.Time {
 	case interrupted:
 		at = now.Add(a.e.leaseTTL())
 	case vetoed:
-		at = earlier(now.Add(policy.CheckDelay(a.e.cfg.CheckInterval, a.e.jitter())), now.Add(soon))
+		at = a.vetoedUntil
 	case failed, waiting: // looked at before, so that somebody is warned
 		at = earlier(a.job.NextRun, now.Add(policy.CheckDelay(a.e.cfg.CheckInterval, a.e.jitter())))
 		at = a.d.errand(at, now)

@@ -197,6 +197,7 @@ func (a *attempt) cleanUp(ctx context.Context) {
 		if err := a.cleanUpOne(ctx, s); err != nil {
 			a.log.Warn("cleaning up a challenge failed; it will be tried again",
 				"type", s.Type, "name", s.Name, "error", err)
+			a.countPanic(err)
 			left = append(left, s)
 		}
 	}

@@ -80,7 +80,7 @@ func (a *attempt) warn(ctx context.Context, result outcome, err error) {
 	}
 	_ = a.tell(ctx, 24*time.Hour, status.Event{
 		Kind: status.Expiring, Certificates: describe(certs), Err: err,
-		Attempts: a.job.Errors, NextAttempt: a.job.NextRun,
+		Attempts: a.job.Errors, NextAttempt: cmp.Or(a.vetoedUntil, a.job.NextRun),
 	})
 }
 
@@ -111,7 +111,6 @@ func (a *attempt) announce(ctx context.Context) {
 	}
 	j.AnnounceErrors++
 	j.AnnounceAt = now.Add(policy.Backoff(a.e.cfg.RetryDelay, j.AnnounceErrors, a.e.jitter())).UTC()
-	j.Tell(now, "notify-error", bounded(err.Error()))
 }
 
 // newest are the certificates that were obtained last. e.mu is held.
@@ -162,10 +161,32 @@ func (a *attempt) notify(ctx context.Context, ev status.Event) error {
 		}
 	}
 	err := a.e.notify(ctx, a.d, ev)
-	if canVeto && !errors.Is(err, status.ErrVeto) {
+	veto := canVeto && errors.Is(err, status.ErrVeto)
+	a.show(ev.Kind, err, veto)
+	if canVeto && !veto {
 		return nil
 	}
 	return err
+}
+
+// show has the status tell of what the Notifier has returned.
+func (a *attempt) show(kind status.Kind, err error, veto bool) {
+	if err == nil {
+		return
+	}
+	a.countPanic(err)
+	what := "notify-error"
+	if veto {
+		what = "vetoed"
+	}
+	a.job.Tell(a.e.now(), what, bounded(string(kind)+": "+err.Error()))
+}
+
+// countPanic counts a panic that does not end the attempt.
+func (a *attempt) countPanic(err error) {
+	if errors.Is(err, errPanic) {
+		a.job.Panics++
+	}
 }
 
 // origin is the CA that the certificates come from of which an event tells that
