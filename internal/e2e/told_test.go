@@ -258,3 +258,31 @@ func TestWhatANotifierReturnsIsShown(t *testing.T) {
 		}
 	})
 }
+
+// Where nothing renews by itself, the warning comes when the Domain's WarnWindow
+// begins, also before the time in which a Manager would have renewed.
+func TestWhoRenewsByHandIsWarnedAsWanted(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		var first time.Time
+		m := w.manager(md.Domain{
+			Names: []string{"example.com"}, RenewMode: md.RenewManual, WarnWindow: md.Window{Length: 45 * day},
+		})
+		m.Notifier = md.NotifierFunc(func(_ context.Context, e md.Event) error {
+			if e.Kind == status.Expiring && first.IsZero() {
+				first = e.Time
+			}
+			return nil
+		})
+		n := w.startIn(hourly(), m)
+		time.Sleep(time.Minute)
+		if err := n.m.Renew(t.Context(), "example.com"); err != nil {
+			t.Fatal(err)
+		}
+		end := leafOf(t, n.m, "example.com").NotAfter
+		time.Sleep(80 * day)
+		n.stopped()
+		if before := end.Sub(first); before > 45*day || before < 44*day {
+			t.Errorf("the warning came %v before the end, want 45 days", before)
+		}
+	})
+}

@@ -24,8 +24,10 @@ func (a *attempt) tellAll(ctx context.Context, result outcome, err error) {
 	if result != interrupted { // whether there is something to renew by now or not
 		a.announce(ctx)
 	}
-	_ = a.tellInstalled(ctx)               // which is never an error
-	if !a.upToDate || a.stagedComplete() { // what waits does not help what is in use
+	_ = a.tellInstalled(ctx) // which is never an error
+	// What waits does not help what is in use, and where somebody else renews,
+	// nothing is due before somebody has asked for it.
+	if !a.upToDate || a.stagedComplete() || a.def.Manual {
 		a.warn(ctx, result, err)
 	}
 }
