@@ -13,6 +13,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -95,9 +96,13 @@ func TestFilesAreServedWatchedAndWarnedOf(t *testing.T) {
 		p.write(mint(t, 1, 40*day, "example.test"))
 		m := w.manager(md.Domain{Names: []string{"example.test"}, CertFiles: []string{p.cert}, KeyFiles: []string{p.key}})
 		var expiring int
+		var installed []string // serial numbers
 		m.Notifier = md.NotifierFunc(func(_ context.Context, e md.Event) error {
-			if e.Kind == "expiring" {
+			switch e.Kind {
+			case "expiring":
 				expiring++
+			case "installed":
+				installed = append(installed, e.Certificates[0].Serial)
 			}
 			return nil
 		})
@@ -128,6 +133,9 @@ func TestFilesAreServedWatchedAndWarnedOf(t *testing.T) {
 		time.Sleep(2 * time.Minute)
 		if got := servedSerial(t, m, "example.test"); got != 2 {
 			t.Errorf("serial %d is served, want 2", got)
+		}
+		if !slices.Equal(installed, []string{"02"}) {
+			t.Errorf("the Notifier was told that %q are served, want 02: what has changed", installed)
 		}
 
 		time.Sleep(35 * day)

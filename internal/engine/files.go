@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/tls"
@@ -96,8 +97,12 @@ func (e *Engine) takeFiles(d *domain, def *Domain, f *files) {
 		e.mu.Unlock()
 		return
 	}
+	changed := f.err == nil && d.files != nil && !slices.EqualFunc(f.certs, d.files.certs, sameLeaf)
 	d.files = f
 	e.serve(d)
+	if changed && d.loaded {
+		e.bringNews(d)
+	}
 	if d.loaded && d.state == idle {
 		e.schedule(d, e.now()) // somebody may have to be warned
 	}
@@ -114,6 +119,8 @@ func (e *Engine) takeFiles(d *domain, def *Domain, f *files) {
 	}
 	e.log.Info("certificates were read from files", "domain", def.Name)
 }
+
+func sameLeaf(a, b certificate) bool { return bytes.Equal(a.leaf, b.leaf) }
 
 // cover reports whether one of the files' certificates covers name.
 func (f *files) cover(name string) bool {

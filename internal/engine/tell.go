@@ -36,7 +36,7 @@ func (a *attempt) tellAll(ctx context.Context, result outcome, err error) {
 // than what the Notifier was told of. Nobody can veto what has happened.
 func (a *attempt) tellInstalled(ctx context.Context) error {
 	a.e.mu.Lock()
-	news, certs := a.d.news || a.installed, a.d.certs
+	news, certs := a.d.news || a.installed, a.d.served(a.e.now())
 	a.d.news, a.installed = false, false
 	a.e.mu.Unlock()
 	if news {
