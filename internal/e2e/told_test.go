@@ -286,3 +286,21 @@ func TestWhoRenewsByHandIsWarnedAsWanted(t *testing.T) {
 		}
 	})
 }
+
+// The status of a Domain whose successors wait for activation does not say that
+// a renewal is due, but when the next one is.
+func TestTheStatusOfWhatWaitsForActivation(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		n := w.startIn(hourly(), w.manager(md.Domain{Names: []string{"example.com"}, ActivationDelay: 5 * day}))
+		n.ready(time.Minute)
+		time.Sleep(62 * day)
+		r := n.report("example.com")
+		n.stopped()
+		if r.State != status.Good || len(r.Staged) != 1 {
+			t.Fatalf("the status is %+v, want a staged certificate", r)
+		}
+		if r.Reason != "" || r.RenewAt.Sub(time.Now()) < 50*day {
+			t.Errorf("the status says %q, to be renewed at %v", r.Reason, r.RenewAt)
+		}
+	})
+}

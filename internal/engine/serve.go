@@ -172,11 +172,16 @@ func (s snapshot) report(now time.Time) status.Domain {
 		known = s.unopened.certs
 	}
 	decision := policy.Next(s.def.rules(), policy.Facts{Certificates: factsOf(known, s.job)}, now)
-	if s.waiting != nil {
+	next, reason := decision, decision.Reason
+	if s.waiting != nil { // what it renews is not due any more
 		r.Staged = describe(s.waiting.certs)
+		next = policy.Next(s.def.rules(), policy.Facts{Certificates: factsOf(s.waiting.certs, s.job)}, now)
+		if !decision.Missing && !expired {
+			reason = next.Reason
+		}
 	}
 	r.ExplanationURL = explanation(s.job)
-	r.Reason = decision.Reason
+	r.Reason = reason
 	if s.unopened.err != nil {
 		r.Reason = fmt.Sprintf("the active certificates are not served: %v", s.unopened.err)
 	}
@@ -187,7 +192,7 @@ func (s snapshot) report(now time.Time) status.Domain {
 		r.Reason = fmt.Sprintf("%d former certificates are still to be revoked", n)
 	}
 	if !s.def.Manual {
-		r.RenewAt = decision.At
+		r.RenewAt = next.At
 	}
 	switch {
 	case len(s.certs) == 0:
@@ -197,7 +202,7 @@ func (s snapshot) report(now time.Time) status.Domain {
 	case decision.Missing:
 		r.State = status.Incomplete
 	}
-	r.Renewal = s.renewal(decision.Due())
+	r.Renewal = s.renewal(next.Due())
 	return r
 }
 
