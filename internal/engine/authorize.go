@@ -274,7 +274,7 @@ func (is *acmeIssuer) present(ctx context.Context, p *proof) error {
 // cleanUpBehind takes the answers away, also when ctx has ended. The Job is
 // written when the attempt ends; until then the set-ups stay recorded.
 func (is *acmeIssuer) cleanUpBehind(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), is.e.hookGrace())
+	ctx, cancel := is.e.graceContext(ctx)
 	defer cancel()
 	is.cleanUp(ctx)
 }

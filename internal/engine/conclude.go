@@ -55,8 +55,9 @@ func (a *attempt) conclude(ctx context.Context, err error) error {
 	behind := context.WithoutCancel(ctx)
 	late, cancel := context.WithTimeout(behind, a.e.hookGrace())
 	defer cancel()
+	writing := ctx
 	if ctx.Err() != nil {
-		ctx, a.graceEnds = late, time.Now().Add(a.e.hookGrace())
+		writing = late
 	}
 	now := a.e.now()
 	if result == failed || result == succeeded && a.upToDate {
@@ -66,7 +67,7 @@ func (a *attempt) conclude(ctx context.Context, err error) error {
 	case succeeded:
 		a.succeed(now)
 	case failed:
-		a.fail(ctx, err, now)
+		a.fail(writing, err, now)
 	case waiting:
 		a.wait(err)
 	case vetoed:

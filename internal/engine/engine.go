@@ -136,6 +136,7 @@ type Engine struct {
 	orphans    []orphan
 	unsearched bool           // orphans are to be looked for again
 	hanging    map[*hook]bool // calls that have not returned in time
+	graceEnds  time.Time      // for all of them, while Run ends; zero: each has its own
 	leaser     *store.Leaser
 	running    bool
 	waiting    int // handshakes, for what was allowed on demand

@@ -58,7 +58,7 @@ func (e *Engine) hook(ctx context.Context, what string, f func(ctx context.Conte
 		return err
 	case <-ctx.Done():
 	}
-	grace := time.NewTimer(e.hookGrace())
+	grace := time.NewTimer(e.graceLeft())
 	defer grace.Stop()
 	select {
 	case err := <-done:
@@ -72,6 +72,30 @@ func (e *Engine) hook(ctx context.Context, what string, f func(ctx context.Conte
 	e.mu.Unlock()
 	e.log.Error("user code does not return; going on without it", "what", what)
 	return fmt.Errorf("%s: %w", what, errHangs)
+}
+
+// beginEnd begins the grace for all calls of somebody else's code, now that Run
+// is to end.
+func (e *Engine) beginEnd() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.graceEnds = time.Now().Add(e.hookGrace())
+}
+
+// graceLeft is how long a call may still take whose context has ended.
+func (e *Engine) graceLeft() time.Duration {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.graceEnds.IsZero() {
+		return e.hookGrace()
+	}
+	return max(time.Until(e.graceEnds), 0)
+}
+
+// graceContext is for calls that are made although ctx has ended. It ends
+// before the grace does, so that who heeds it is not taken for one that hangs.
+func (e *Engine) graceContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), e.graceLeft()-e.hookGrace()/10)
 }
 
 // hook is a call of somebody else's code. Its fields are guarded by the

@@ -25,6 +25,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 	var work sync.WaitGroup
 	e.loop(ctx, &work)
+	e.beginEnd()
 	work.Wait()
 	e.idle()
 	return e.hangs()
@@ -91,7 +92,7 @@ func (e *Engine) setRunning(running bool) (ok bool) {
 	if running && e.running {
 		return false
 	}
-	e.running = running
+	e.running, e.graceEnds = running, time.Time{}
 	return true
 }
 

@@ -208,7 +208,7 @@ func (a *attempt) inGrace(ctx context.Context) (context.Context, context.CancelF
 		return context.WithCancel(ctx)
 	}
 	if a.graceEnds.IsZero() {
-		a.graceEnds = time.Now().Add(a.e.hookGrace())
+		a.graceEnds = time.Now().Add(a.e.graceLeft() - a.e.hookGrace()/10)
 	}
 	return context.WithDeadline(context.WithoutCancel(ctx), a.graceEnds)
 }
