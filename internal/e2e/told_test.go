@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -301,6 +302,28 @@ func TestTheStatusOfWhatWaitsForActivation(t *testing.T) {
 		}
 		if r.Reason != "" || r.RenewAt.Sub(time.Now()) < 50*day {
 			t.Errorf("the status says %q, to be renewed at %v", r.Reason, r.RenewAt)
+		}
+	})
+}
+
+// A Notifier that ends its goroutine, as the FailNow of a test does, is called
+// again, and is not taken for one that hangs.
+func TestANotifierThatEndsItsGoroutine(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		var renewed atomic.Int64
+		m := w.manager(md.Domain{Names: []string{"example.com"}})
+		m.Notifier = md.NotifierFunc(func(_ context.Context, e md.Event) error {
+			if e.Kind == status.Renewed && renewed.Add(1) == 1 {
+				runtime.Goexit()
+			}
+			return nil
+		})
+		n := w.start(m)
+		n.ready(time.Minute)
+		time.Sleep(day)
+		n.stopped()
+		if got := renewed.Load(); got != 2 {
+			t.Errorf("%d Renewed events, want one that failed and one that was accepted", got)
 		}
 	})
 }

@@ -14,6 +14,9 @@ import (
 // errHangs says that somebody else's code has not returned.
 var errHangs = errors.New("it does not return")
 
+// errGone says that code has ended its goroutine, as a test's FailNow does.
+var errGone = fmt.Errorf("%w: it has called runtime.Goexit", errPanic)
+
 // errPanic says that code has panicked. It costs one attempt of one Domain.
 var errPanic = errors.New("panic")
 
@@ -46,12 +49,15 @@ func (e *Engine) hook(ctx context.Context, what string, f func(ctx context.Conte
 	h := &hook{what: what}
 	done := make(chan error, 1)
 	go func() {
-		err := e.guarded(e.log, func() error { return f(ctx) })
-		e.mu.Lock()
-		h.returned = true
-		delete(e.hanging, h)
-		e.mu.Unlock()
-		done <- err
+		err := errGone // unless f says something else
+		defer func() {
+			e.mu.Lock()
+			h.returned = true
+			delete(e.hanging, h)
+			e.mu.Unlock()
+			done <- err
+		}()
+		err = e.guarded(e.log, func() error { return f(ctx) })
 	}()
 	select {
 	case err := <-done:
