@@ -8,6 +8,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"golang.org/x/net/idna"
 )
 
 // JSON serves the report of src as application/json to GET and HEAD.
@@ -69,7 +71,11 @@ func find(src Source, name string) (found Domain, ok bool) {
 	if name == "" || name == "/" || name == "." {
 		return Domain{}, false
 	}
-	same := func(s string) bool { return strings.EqualFold(s, name) }
+	shown := name
+	if unicode, err := idna.Display.ToUnicode(name); err == nil {
+		shown = unicode // as Names are
+	}
+	same := func(s string) bool { return strings.EqualFold(s, name) || strings.EqualFold(s, shown) }
 	for d := range src.Status() {
 		if same(d.Name) {
 			return d, true
