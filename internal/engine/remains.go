@@ -42,15 +42,15 @@ func (a *attempt) readJob(ctx context.Context) error {
 	default:
 		a.job = job
 	}
-	a.job.Told = later(a.job.Told, ours.Told, a.e.now())
+	a.job.Told = latestTold(a.job.Told, ours.Told, a.e.now())
 	setRight(a.job, a.e.now())
 	return nil
 }
 
-// later are the later moments of both, but for those of ours that a clock which
+// latestTold are the later moments of both, but for those of ours that a clock which
 // was ahead has written. What was told while the Store did not
 // answer must not be told again as soon as it does.
-func later(told, ours map[string]time.Time, now time.Time) map[string]time.Time {
+func latestTold(told, ours map[string]time.Time, now time.Time) map[string]time.Time {
 	for kind, at := range ours {
 		if at.After(told[kind]) && !at.After(now) {
 			if told == nil {
