@@ -264,6 +264,9 @@ func (a *attempt) renew(ctx context.Context, decision policy.Decision) error {
 	if err := a.choose(ctx); err != nil {
 		return err
 	}
+	if d := a.decide(); a.task.renew && !d.Due() { // it is this CA that has issued a moment ago, and not the first
+		return fmt.Errorf("%w: %s", errTooSoon, d.Reason)
+	}
 	a.log.Info("renewing", "reason", decision.Reason, "names", a.def.Shown, "ca", caName(a.ca))
 	a.job.Tell(a.e.now(), "starting", decision.Reason)
 	if err := a.tell(ctx, time.Hour, status.Event{Kind: status.Renewing, Attempts: a.job.Errors}); err != nil {

@@ -71,7 +71,10 @@ func (a *attempt) conclude(ctx context.Context, err error) error {
 	case waiting:
 		a.wait(err)
 	case vetoed:
-		a.postpone(now)
+		a.vetoedUntil = earlier(now.Add(policy.CheckDelay(a.e.cfg.CheckInterval, a.e.jitter())), now.Add(a.soon(now)))
+		a.postpone()
+	case refused:
+		a.postpone()
 	}
 	a.showWaiting()
 	a.saveJob(late)
@@ -105,10 +108,9 @@ func (a *attempt) succeed(now time.Time) {
 	}
 }
 
-// postpone has a renewal that was vetoed before it began begin later: a CA
-// that was not asked has not had its share of the time.
-func (a *attempt) postpone(now time.Time) {
-	a.vetoedUntil = earlier(now.Add(policy.CheckDelay(a.e.cfg.CheckInterval, a.e.jitter())), now.Add(a.soon(now)))
+// postpone has a renewal that was vetoed, or refused, before it began begin
+// later: a CA that was not asked has not had its share of the time.
+func (a *attempt) postpone() {
 	if j := a.job; j.Errors+j.Waits+j.Blocks == 0 && a.staged == nil {
 		j.CA, j.Trials, j.Left = "", nil, 0
 	}
