@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"sync/atomic"
@@ -8,7 +9,9 @@ import (
 	"time"
 
 	"github.com/manageddomains/md"
+	"github.com/manageddomains/md/acmeclient/acmetest"
 	"github.com/manageddomains/md/status"
+	"github.com/manageddomains/md/store"
 	"github.com/manageddomains/md/store/storetest"
 )
 
@@ -95,4 +98,47 @@ func TestUnannouncedDoesNotSpin(t *testing.T) {
 		n.stopped()
 		l.wantCool(t)
 	})
+}
+
+// Certificates that the Store has lost, or that somebody has spoiled there, are
+// served on. While the CA does not let them be replaced, nothing about them
+// makes the node look without end: not what the CA might say of when to renew
+// them, nor what is still to be revoked.
+func TestLostCertificatesDoNotMakeItSpin(t *testing.T) {
+	for what, lose := range map[string]func(ctx context.Context, w *world) error{
+		"lost": func(ctx context.Context, w *world) error {
+			return w.store.Delete(ctx, "domains/example.com", store.Any)
+		},
+		"spoiled": func(ctx context.Context, w *world) error {
+			_, err := w.store.Put(ctx, "domains/example.com", []byte("spoiled"), store.Any)
+			return err
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				w.ca.Fault = faultOn("revoke", acmetest.FaultBefore, nil)
+				var l leases
+				m := w.manager(md.Domain{Names: []string{"example.com"}})
+				l.count(m)
+				n := w.start(m)
+				n.ready(time.Minute)
+				time.Sleep(time.Hour)
+				if err := n.m.Revoke(t.Context(), "example.com", md.KeyCompromise); err == nil {
+					t.Error("nobody says that the certificate is not revoked")
+				}
+				w.ca.SetDown(true)
+				if err := lose(t.Context(), w); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(3 * day)
+				before := l.n.Load()
+				time.Sleep(5 * day)
+				if got := l.n.Load() - before; got > 5*20 {
+					t.Errorf("the Domain was looked at %d times in five days", got)
+				}
+				w.served("example.com")
+				n.stopped()
+			})
+		})
+	}
 }

@@ -17,8 +17,8 @@ import (
 func (a *attempt) askRenewalInfo(ctx context.Context) {
 	now := a.e.now()
 	infos := make(map[string]record.RenewalInfo)
-	if a.active != nil && a.def.ARI {
-		for _, c := range a.inUse() {
+	if a.def.ARI {
+		for _, c := range a.served() {
 			if c.id == "" {
 				continue
 			}

@@ -88,17 +88,22 @@ func (a *attempt) time(now time.Time) time.Duration {
 // left is what is left of the life of the certificates in use, zero if there
 // are none or one has expired.
 func (a *attempt) left(now time.Time) time.Duration {
-	certs := a.inUse()
-	if a.active == nil { // the Store may not let us read it
-		a.e.mu.Lock()
-		certs = a.d.certs
-		a.e.mu.Unlock()
-	}
-	end := earliestEnd(certs)
+	end := earliestEnd(a.served())
 	if end.IsZero() {
 		return 0
 	}
 	return max(end.Sub(now), 0)
+}
+
+// served are the certificates in use; if the Store has lost them, or does not
+// let us read them, those that are still served.
+func (a *attempt) served() []certificate {
+	if a.active != nil {
+		return a.inUse()
+	}
+	a.e.mu.Lock()
+	defer a.e.mu.Unlock()
+	return a.d.certs
 }
 
 // enter makes ca the one in use. One that was left before starts afresh.

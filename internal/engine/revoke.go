@@ -63,7 +63,11 @@ func someToBeRevoked(job *record.Job, certs []certificate) bool {
 func (a *attempt) revokeListed(ctx context.Context) error {
 	j, now := a.job, a.e.now()
 	wait := now.Before(j.RevokeAt) && a.task.revoke == nil
-	if len(j.Revocations) == 0 || a.active == nil || wait || ctx.Err() != nil {
+	if len(j.Revocations) == 0 || wait || ctx.Err() != nil {
+		return nil
+	}
+	if a.active == nil { // it is not known what is in use
+		j.RevokeAt = now.Add(policy.CheckDelay(a.e.cfg.CheckInterval, a.e.jitter())).UTC()
 		return nil
 	}
 	var left []record.Revocation
