@@ -9,6 +9,7 @@ import (
 
 	"github.com/manageddomains/md"
 	"github.com/manageddomains/md/acmeclient"
+	"github.com/manageddomains/md/acmeclient/acmetest"
 	"github.com/manageddomains/md/store/storetest"
 )
 
@@ -44,6 +45,35 @@ func TestBlockedDomainsDoNotWakeTogether(t *testing.T) {
 		}
 		if got := len(w.ca.Certificates()); got < 40 {
 			t.Errorf("%d certificates in 12 hours, want the 44 that the limit allows, or nearly", got)
+		}
+	})
+}
+
+// What is left of a block of order slots is not used days later, when the CA's
+// bucket is full again, beside all that is in it.
+func TestOrderSlotsAreNotKept(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.ca.Limits.Orders = acmetest.Rate{Count: 200, Per: 3 * time.Hour}
+		ca := md.CA{URL: w.ca.DirectoryURL(), Limits: acmeclient.Limits{Orders: acmeclient.Rate{Count: 200, Per: 3 * time.Hour}}}
+		domains := []md.Domain{{Names: []string{"example.com"}}}
+		m := w.manager(domains...)
+		m.Default.CAs = []md.CA{ca}
+		n := w.start(m)
+		n.ready(time.Minute)
+		time.Sleep(day)
+		for i := range 230 {
+			domains = append(domains, md.Domain{Names: []string{fmt.Sprintf("d%d.example.com", i)}})
+		}
+		if err := n.m.Update(t.Context(), domains); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * day)
+		n.stopped()
+		for _, r := range w.ca.Refused() {
+			t.Errorf("the CA has refused: %v", r)
+		}
+		if got := len(w.ca.Certificates()); got != len(domains) {
+			t.Errorf("%d certificates, want %d", got, len(domains))
 		}
 	})
 }

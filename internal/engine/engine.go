@@ -131,7 +131,7 @@ type Engine struct {
 	clients    map[acmeclient.Endpoint]*acmeclient.Client
 	contacts   map[sharing][]string           // that Domains want their accounts to have
 	known      map[accountRef]*record.Account // as they were read last
-	free       map[accountRef]int             // order slots taken from the ledger
+	free       map[accountRef]slots           // taken from the ledger
 	lenders    map[string]lender              // by DNS name
 	orphans    []orphan
 	unsearched bool           // orphans are to be looked for again
@@ -219,7 +219,7 @@ func New(cfg Config) *Engine {
 		lanes:   make(map[string]*lane),
 		clients: make(map[acmeclient.Endpoint]*acmeclient.Client),
 		known:   make(map[accountRef]*record.Account),
-		free:    make(map[accountRef]int),
+		free:    make(map[accountRef]slots),
 		lenders: make(map[string]lender),
 		hanging: make(map[*hook]bool),
 		changed: make(chan struct{}),

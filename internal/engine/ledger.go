@@ -104,18 +104,32 @@ func (l ledger) takeOrder(ctx context.Context) error {
 	}
 }
 
+// slots are order slots that were taken from the Store and not used yet. They
+// are good until the bucket that they were taken from is full again: by then it
+// has others in their place, and both would be more than the CA allows.
+type slots struct {
+	n     int
+	until time.Time
+}
+
+// slotsLast is how long slots are good at least: the Store may be slow.
+const slotsLast = time.Minute
+
 func (l ledger) takeSlot() bool {
 	l.e.mu.Lock()
 	defer l.e.mu.Unlock()
-	if l.e.free[l.ref] == 0 {
+	s := l.e.free[l.ref]
+	if s.n == 0 || !l.e.now().Before(s.until) {
+		delete(l.e.free, l.ref)
 		return false
 	}
-	l.e.free[l.ref]--
+	s.n--
+	l.e.free[l.ref] = s
 	return true
 }
 
 func (l ledger) takeBlock(ctx context.Context, orders policy.Rate) error {
-	n := 0
+	var taken slots
 	var blocked *blockedError
 	err := l.change(ctx, record.AccountLimit, func(limit record.Limit) (record.Limit, bool) {
 		now := l.e.now()
@@ -125,8 +139,9 @@ func (l ledger) takeBlock(ctx context.Context, orders policy.Rate) error {
 			blocked = &blockedError{until: free, each: orders.Per / time.Duration(orders.Count), why: fmt.Sprintf("%d orders in %v are all that the CA allows", orders.Count, orders.Per)}
 			return limit, false
 		}
-		n = bucket.Tokens(orders, min(slotBlock, max(1, orders.Count/20)), now)
+		n := bucket.Tokens(orders, min(slotBlock, max(1, orders.Count/20)), now)
 		limit.Orders = bucket.Take(orders, n, now).Full
+		taken = slots{n: n, until: limit.Orders}
 		return limit, true
 	})
 	if err != nil {
@@ -135,9 +150,16 @@ func (l ledger) takeBlock(ctx context.Context, orders policy.Rate) error {
 	if blocked != nil {
 		return blocked
 	}
+	now := l.e.now()
+	if least := now.Add(slotsLast); taken.until.Before(least) {
+		taken.until = least
+	}
 	l.e.mu.Lock()
 	defer l.e.mu.Unlock()
-	l.e.free[l.ref] += n
+	if s := l.e.free[l.ref]; now.Before(s.until) { // somebody else was faster
+		taken.n += s.n
+	}
+	l.e.free[l.ref] = taken
 	return nil
 }
 
