@@ -4,12 +4,14 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/manageddomains/md"
 	"github.com/manageddomains/md/acmeclient"
 	"github.com/manageddomains/md/acmeclient/acmetest"
+	"github.com/manageddomains/md/status"
 	"github.com/manageddomains/md/store/storetest"
 )
 
@@ -74,6 +76,51 @@ func TestOrderSlotsAreNotKept(t *testing.T) {
 		}
 		if got := len(w.ca.Certificates()); got != len(domains) {
 			t.Errorf("%d certificates, want %d", got, len(domains))
+		}
+	})
+}
+
+// A limit of the account that the CA tells one Domain of is not forgotten
+// because it issues a certificate for the order that another had made before.
+func TestLimitOutlastsWhatWasOrderedBefore(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		var refused atomic.Int64
+		w.ca.Fault = func(op acmetest.Op) acmetest.Fault {
+			if op.Kind == "newOrder" && strings.HasPrefix(op.Object, "late") {
+				refused.Add(1)
+				return acmetest.Fault429
+			}
+			return acmetest.FaultNone
+		}
+		m := w.manager(md.Domain{Names: []string{"example.com"}})
+		m.Notifier = &diary{answer: func(e md.Event) error {
+			if e.Kind == status.ChallengeSetup && e.Domain == "slow.example.com" {
+				time.Sleep(50 * time.Second)
+			}
+			return nil
+		}}
+		n := w.start(m)
+		n.ready(time.Minute)
+		time.Sleep(time.Hour)
+		domains := m.Domains
+		for _, name := range []string{"slow.example.com", "late1.example.com", "late2.example.com"} {
+			domains = append(domains, md.Domain{Names: []string{name}})
+			if err := n.m.Update(t.Context(), domains); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(5 * time.Second)
+		}
+		time.Sleep(time.Minute) // the slow one has its certificate
+		if err := n.m.Update(t.Context(), append(domains, md.Domain{Names: []string{"late3.example.com"}})); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(50 * time.Minute) // the CA has not said how long it lasts, which counts as an hour
+		n.stopped()
+		if got := refused.Load(); got != 1 {
+			t.Errorf("the CA was asked for %d orders within the hour, want one", got)
+		}
+		if got := len(w.ca.Certificates()); got != 2 {
+			t.Errorf("%d certificates, want that of the slow Domain as the second", got)
 		}
 	})
 }

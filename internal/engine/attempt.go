@@ -43,6 +43,7 @@ type attempt struct {
 
 	ca    acmeclient.CA // the one that is asked, once it is chosen
 	noted []string      // names of which the ledger remembers what that CA has said
+	began time.Time     // when it was asked for that
 
 	active        *record.Set   // as the Store has it, nil if none can be read
 	activeVersion store.Version // also of one that is broken

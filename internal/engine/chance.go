@@ -50,7 +50,7 @@ func (a *attempt) choose(ctx context.Context) error {
 		noted, err := a.ledger(ca).open(ctx, a.def.Names, a.task.asked())
 		var b *blockedError
 		if !errors.As(err, &b) {
-			a.ca, a.noted = ca, noted
+			a.ca, a.noted, a.began = ca, noted, now
 			return err
 		}
 		blocked[ca.URL] = b

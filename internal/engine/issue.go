@@ -245,7 +245,7 @@ func (is *acmeIssuer) accept(ctx context.Context, cred record.Credential, order 
 	err := checkCredential(&cred, is.def.Names, now)
 	if err == nil {
 		is.tellWarnings(is.deviations(&cred))
-		is.ledger(is.ca).cleared(ctx, is.noted)
+		is.ledger(is.ca).cleared(ctx, is.noted, is.began)
 		is.log.Info("certificate obtained", "certificate", order.Certificate, "key", cred.KeyType)
 		return cred, nil
 	}

@@ -68,10 +68,15 @@ func (l ledger) open(ctx context.Context, names []string, asked bool) (noted []s
 	return noted, nil
 }
 
-func (l ledger) blocks(name string, limit record.Limit, now time.Time, asked bool) *blockedError {
-	// What was said by a clock that was ahead is learnt again.
+// forbids reports whether what a CA has said forbids an order. What was said by
+// a clock that was ahead is learnt again.
+func forbids(limit record.Limit, now time.Time) bool {
 	believable := limit.Until.Before(now.Add(2*parkedFor)) && !limit.Said.After(now.Add(time.Hour))
-	if now.Before(limit.Until) && believable && !(limit.Parked && asked) {
+	return now.Before(limit.Until) && believable
+}
+
+func (l ledger) blocks(name string, limit record.Limit, now time.Time, asked bool) *blockedError {
+	if forbids(limit, now) && !(limit.Parked && asked) {
 		why := limit.Why
 		if limit.URL != "" && !strings.Contains(why, limit.URL) {
 			why += " (" + limit.URL + ")"
@@ -207,6 +212,9 @@ func (l ledger) heard(ctx context.Context, err error, names []string) {
 	}
 	for _, name := range whom {
 		l.warn(name, l.change(ctx, name, func(limit record.Limit) (record.Limit, bool) {
+			if forbids(limit, now) && !limit.Parked && limit.Until.After(until) {
+				return limit, false // said to another attempt while this one was under way
+			}
 			limit.Until, limit.Said, limit.Parked = until.UTC(), now.UTC(), p.Paused()
 			limit.Why, limit.URL = bounded(p.Detail), cmp.Or(p.UnpauseURL(), p.Help)
 			return limit, true
@@ -214,11 +222,15 @@ func (l ledger) heard(ctx context.Context, err error, names []string) {
 	}
 }
 
-// cleared forgets what the CA has said of names, now that it has issued a
-// certificate for them. What was counted stays counted.
-func (l ledger) cleared(ctx context.Context, names []string) {
+// cleared forgets what the CA had said of names before the moment began, now
+// that it has issued a certificate for them. What it has said since, to other
+// attempts, stands, and what was counted stays counted.
+func (l ledger) cleared(ctx context.Context, names []string, began time.Time) {
 	for _, name := range names {
 		l.warn(name, l.change(ctx, name, func(limit record.Limit) (record.Limit, bool) {
+			if !limit.Said.Before(began) {
+				return limit, false
+			}
 			kept := record.Limit{Orders: limit.Orders, Failures: limit.Failures}.Still(l.e.now())
 			return kept, kept != limit
 		}))
