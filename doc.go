@@ -269,7 +269,9 @@
 // asked after an hour of failures, or as soon as the CA wants to be left alone
 // for more than five minutes. What fails because of a name, such as one that
 // does not resolve, would fail at the next CA, too, and does not count. After
-// the last CA comes the first; the next renewal begins with the first.
+// the last CA comes the first, or whichever may be asked again before the
+// others: each has a delay of its own, as if it were the only one. The next
+// renewal begins with the first.
 //
 // The limits of CAs are obeyed before they are met: orders of an account,
 // failed validations of a name, and certificates for the same names are counted

@@ -11,6 +11,7 @@ import (
 	"github.com/manageddomains/md"
 	"github.com/manageddomains/md/acmeclient"
 	"github.com/manageddomains/md/acmeclient/acmetest"
+	"github.com/manageddomains/md/internal/record"
 	"github.com/manageddomains/md/status"
 	"github.com/manageddomains/md/store/storetest"
 )
@@ -122,5 +123,43 @@ func TestLimitOutlastsWhatWasOrderedBefore(t *testing.T) {
 		if got := len(w.ca.Certificates()); got != 2 {
 			t.Errorf("%d certificates, want that of the slow Domain as the second", got)
 		}
+	})
+}
+
+// A Domain that all of its CAs let wait does so until one of them is free, and
+// does not turn from one to the other meanwhile.
+func TestAllBlockedWaitsForTheFirst(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.ca.Lifetime = 160 * time.Hour
+		cas := []md.CA{{URL: w.ca.DirectoryURL()}, {URL: secondURL + "/directory"}}
+		n := w.start(w.manager(md.Domain{Names: []string{"example.com"}, CAs: cas}))
+		n.ready(time.Minute)
+		time.Sleep(60 * time.Hour)
+		records := &record.Records{Store: w.store}
+		until := time.Now().Add(50 * time.Hour).UTC()
+		for i, ca := range cas {
+			err := records.ChangeLimit(t.Context(), ca.URL, "default", record.AccountLimit, func(l record.Limit) (record.Limit, bool) {
+				l.Said, l.Until, l.Why = time.Now().UTC(), until.Add(time.Duration(i)*time.Hour), "too many"
+				return l, true
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(30 * time.Hour) // 80 of them are half of its life
+		r := n.report("example.com").Renewal
+		if r.NextAttempt.Before(until) || r.NextAttempt.After(until.Add(time.Hour)) {
+			t.Errorf("the next attempt is at %v, want it after %v, when the first CA is free", r.NextAttempt, until)
+		}
+		turns := 0
+		for _, line := range r.Log {
+			if line.What == "failover" {
+				turns++
+			}
+		}
+		if turns > 4 {
+			t.Errorf("the Domain has turned to another CA %d times while it waited", turns)
+		}
+		n.stopped()
 	})
 }

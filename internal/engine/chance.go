@@ -40,6 +40,7 @@ func (a *attempt) choose(ctx context.Context) error {
 		ca := a.e.caAt(a.def, policy.Chance(a.def.urls(), a.job.CA, a.trials(blocked), a.time(now), a.e.cfg.Failover, now))
 		a.enter(ca, now)
 		if blocked[ca.URL] != nil { // all have been asked
+			a.noteBlocked(blocked)
 			return soonest(blocked)
 		}
 		ca, err := readEAB(ctx, ca)
@@ -50,10 +51,21 @@ func (a *attempt) choose(ctx context.Context) error {
 		noted, err := a.ledger(ca).open(ctx, a.def.Names, a.task.asked())
 		var b *blockedError
 		if !errors.As(err, &b) {
+			a.noteBlocked(blocked)
 			a.ca, a.noted, a.began = ca, noted, now
 			return err
 		}
 		blocked[ca.URL] = b
+	}
+}
+
+// noteBlocked notes until when CAs allow no order: they are not turned to
+// before.
+func (a *attempt) noteBlocked(blocked map[string]*blockedError) {
+	for url, b := range blocked {
+		t := a.job.Trials[url]
+		t.Blocked = b.until.UTC()
+		a.job.Trials[url] = t
 	}
 }
 
@@ -125,7 +137,7 @@ func (a *attempt) enter(ca acmeclient.CA, now time.Time) {
 func (a *attempt) trials(blocked map[string]*blockedError) map[string]policy.Trial {
 	trials := make(map[string]policy.Trial, len(a.job.Trials))
 	for url, t := range a.job.Trials {
-		trials[url] = policy.Trial{Failures: t.Failures, Since: t.Since, Blocked: t.Blocked, Slow: t.Slow}
+		trials[url] = policy.Trial{Failures: t.Failures, Since: t.Since, Failing: t.Failing, Blocked: t.Blocked, Next: t.Next, Slow: t.Slow}
 	}
 	for url, b := range blocked {
 		t := trials[url]

@@ -29,7 +29,8 @@ func setRight(j *record.Job, now time.Time) bool {
 	j.LastRun = now.UTC()
 	j.NextRun = sooner(j.NextRun, ahead)
 	for url, t := range j.Trials {
-		t.Since, t.Blocked = sooner(t.Since, ahead), sooner(t.Blocked, ahead)
+		t.Since, t.Failing = sooner(t.Since, ahead), sooner(t.Failing, ahead)
+		t.Blocked, t.Next = sooner(t.Blocked, ahead), sooner(t.Next, ahead)
 		j.Trials[url] = t
 	}
 	return true

@@ -46,14 +46,35 @@ func (a *attempt) fail(ctx context.Context, err error, now time.Time) {
 		a.ledger(rehearsal.ca).heard(ctx, err, a.def.Names)
 	case a.ca.URL != "":
 		a.ledger(a.ca).heard(ctx, err, a.def.Names)
-		if p != nil && !p.AboutName() || errors.Is(err, errBadCertificate) || errors.As(err, new(*eabError)) { // the CA's own fault
-			count = a.countFailure()
-		}
+		count = a.judge(err, p, count, now)
 	}
 	j.Permanent = f.Permanent
-	j.NextRun = a.inTime(policy.Retry(f, a.e.cfg.RetryDelay, count, now, a.e.jitter()), f.RetryAt, errors.Is(err, acmeclient.ErrWait), now)
+	at := policy.Retry(f, a.e.cfg.RetryDelay, count, now, a.e.jitter())
+	switch {
+	case a.ca.URL == "", j.StoreErrors > 0: // no CA has anything to do with it
+		j.NextRun = at.UTC()
+	case p != nil, f.Costly:
+		a.said(f.RetryAt, errors.Is(err, acmeclient.ErrWait))
+		j.NextRun = a.inTime(at, now)
+	default:
+		j.NextRun = a.inTime(at, now)
+	}
 	j.Tell(now, "renewal-error", j.LastError)
 	a.log.Error("renewal failed", "error", err, "attempts", j.Errors, "next", j.NextRun)
+}
+
+// judge notes whether a failure is the fault of the CA that was asked, and
+// returns the count that the back-off goes by.
+func (a *attempt) judge(err error, p *acmeclient.Problem, count int, now time.Time) int {
+	switch {
+	case p != nil && !p.AboutName(), errors.Is(err, errBadCertificate), errors.As(err, new(*eabError)): // the CA's own fault
+		return a.countFailure(now)
+	case p != nil: // it has looked at the name, and so it works
+		t := a.job.Trials[a.ca.URL]
+		t.Failing = time.Time{}
+		a.job.Trials[a.ca.URL] = t
+	}
+	return count
 }
 
 // wait notes what the CA, or its limits, let us wait for.
@@ -63,12 +84,14 @@ func (a *attempt) wait(err error) {
 	var blocked *blockedError
 	if errors.As(err, &blocked) {
 		a.job.Blocks++
-		a.job.NextRun = a.inTime(blocked.until.Add(a.stagger(blocked, now)), blocked.until, false, now)
+		a.said(blocked.until, false)
+		a.job.NextRun = a.inTime(blocked.until.Add(a.stagger(blocked, now)), now)
 		a.job.LastError, a.job.Permanent = bounded(err.Error()), blocked.parked
 	} else {
 		a.job.Waits++
 		at := retryAt(err, now)
-		a.job.NextRun = a.inTime(at, at, true, now)
+		a.said(at, true)
+		a.job.NextRun = a.inTime(at, now)
 	}
 	a.log.Info("waiting for the CA", "until", a.job.NextRun, "why", err)
 }
@@ -87,9 +110,12 @@ func (a *attempt) stagger(b *blockedError, now time.Time) time.Duration {
 // countFailure counts a failure that is the CA's own fault, and returns the
 // count that the back-off goes by: the CA's own, and when all CAs have been
 // asked before, each one's share of all failures.
-func (a *attempt) countFailure() int {
+func (a *attempt) countFailure(now time.Time) int {
 	t := a.job.Trials[a.ca.URL]
 	t.Failures++
+	if t.Failing.IsZero() {
+		t.Failing = now.UTC()
+	}
 	a.job.Trials[a.ca.URL] = t
 	if t.Turns > 1 {
 		return max(t.Failures, a.job.Errors/len(a.def.CAs))
@@ -97,30 +123,42 @@ func (a *attempt) countFailure() int {
 	return t.Failures
 }
 
+// said notes what the CA in use has said: when it wants to be asked again, zero
+// if it has not said; and that it is slow: it has an order.
+func (a *attempt) said(blocked time.Time, slow bool) {
+	if t, asked := a.job.Trials[a.job.CA]; asked {
+		t.Blocked, t.Slow = blocked.UTC(), slow
+		a.job.Trials[a.job.CA] = t
+	}
+}
+
 // inTime is the moment of the next attempt: at, but where there is another CA
-// to turn to, no later than the moment to do that. Blocked is when the CA in
-// use wants to be asked again, zero if it has not said; slow: it has an order.
-func (a *attempt) inTime(at, blocked time.Time, slow bool, now time.Time) time.Time {
+// to turn to, no later than the moment to do that.
+func (a *attempt) inTime(at, now time.Time) time.Time {
 	t, asked := a.job.Trials[a.job.CA]
 	if !asked || len(a.def.CAs) < 2 {
 		return at.UTC()
 	}
-	t.Blocked, t.Slow = blocked.UTC(), slow
+	t.Next = at.UTC()
 	a.job.Trials[a.job.CA] = t
 	left, trials := a.time(now), a.trials(nil)
-	next := policy.Chance(a.def.urls(), a.job.CA, trials, left, a.e.cfg.Failover, now)
-	if next != a.job.CA {
-		tried := 1
-		if a.job.Trials[next].Turns > 0 { // no CA is asked more often for there being others
-			tried = (a.job.Errors + a.job.Waits + a.job.Blocks) / len(a.def.CAs)
+	chance := func(now time.Time) string {
+		return policy.Chance(a.def.urls(), a.job.CA, trials, left, a.e.cfg.Failover, now)
+	}
+	turn := now
+	if chance(now) == a.job.CA {
+		if turn = trials[a.job.CA].Turn(left); !turn.After(now) || !turn.Before(at) {
+			return at.UTC()
 		}
-		turn := policy.Retry(policy.Failure{RetryAt: trials[next].Blocked, Left: a.left(now)}, a.e.cfg.RetryDelay, tried, now, a.e.jitter())
-		return earlier(at, turn).UTC()
 	}
-	if turn := trials[a.job.CA].Turn(left); turn.After(now) && turn.Before(at) {
-		at = turn
+	next := chance(turn)
+	if next == a.job.CA {
+		return at.UTC()
 	}
-	return at.UTC()
+	for _, t := range []time.Time{trials[next].Free(), now.Add(policy.Backoff(a.e.cfg.RetryDelay, 1, a.e.jitter()))} {
+		turn = earlier(at, later(turn, t))
+	}
+	return turn.UTC()
 }
 
 // retryAt is when the CA wants to hear from us again, zero if it did not say.

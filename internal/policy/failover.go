@@ -19,11 +19,15 @@ const urgentTurn = time.Hour
 type Trial struct {
 	Failures int       // in a row, that were about more than a name
 	Since    time.Time // when it was first asked; zero: it was not
+	Failing  time.Time // since when it has failed, with nothing but such failures; zero: it works
 	Blocked  time.Time // the CA allows no order before this
+	Next     time.Time // when it would be asked again if there were no other
 	Slow     bool      // it has asked for more time: an order is under way
 }
 
-// Chance says which CA to ask: the current one, or the next in the list.
+// Chance says which CA to ask: the current one, or the next in the list; when
+// all have been asked, the one that may be asked first: no CA is asked more
+// often for there being others.
 //
 // It is the next after failover failures in a row (zero or less means
 // DefaultFailover), or when a quarter of the time is gone, or will be before
@@ -41,14 +45,30 @@ func Chance(cas []string, current string, trials map[string]Trial, left time.Dur
 		failover = DefaultFailover
 	}
 	at := max(slices.Index(cas, current), 0)
-	t := trials[cas[at]]
+	t, ring := trials[cas[at]], slices.Concat(cas[at:], cas[:at])
 	if t.Failures >= failover || t.late(left, now) {
-		return cas[(at+1)%len(cas)]
+		return nextOf(ring, trials, now)
 	}
 	if left <= 0 && t.Blocked.Sub(now) > shortBlock {
-		return freeFirst(slices.Concat(cas[at:], cas[:at]), trials, now)
+		return freeFirst(ring, trials, now)
 	}
 	return cas[at]
+}
+
+// nextOf is the CA behind the first that was not asked yet, or else the one
+// that may be asked first, and be it the first itself.
+func nextOf(cas []string, trials map[string]Trial, now time.Time) string {
+	next, soonest := "", time.Time{}
+	for _, ca := range slices.Concat(cas[1:], cas[:1]) {
+		t := trials[ca]
+		if t.Since.IsZero() {
+			return ca
+		}
+		if free := laterOf(now, t.Free()); next == "" || free.Before(soonest) {
+			next, soonest = ca, free
+		}
+	}
+	return next
 }
 
 // freeFirst is the first of the CAs, or another that was not asked yet, or that
@@ -62,7 +82,7 @@ func freeFirst(cas []string, trials map[string]Trial, now time.Time) string {
 		if t.Since.IsZero() {
 			return ca
 		}
-		if free := laterOf(now, t.Blocked); free.Before(until) && !(current.Slow && t.Slow) {
+		if free := laterOf(now, t.Free()); free.Before(until) && !(current.Slow && t.Slow) {
 			first, until = ca, free
 		}
 	}
@@ -83,11 +103,14 @@ func (t Trial) Turn(left time.Duration) time.Time {
 		return time.Time{}
 	case left > 0:
 		return t.Since.Add(left / 4)
-	case t.Failures == 0 || t.Slow: // what is wrong would be wrong at the next CA, too
+	case t.Failing.IsZero() || t.Slow: // what is wrong would be wrong at the next CA, too
 		return time.Time{}
 	}
-	return t.Since.Add(urgentTurn)
+	return t.Failing.Add(urgentTurn)
 }
+
+// Free is when the CA may be asked again.
+func (t Trial) Free() time.Time { return laterOf(t.Blocked, t.Next) }
 
 func laterOf(a, b time.Time) time.Time {
 	if b.After(a) {

@@ -38,9 +38,21 @@ func TestChance(t *testing.T) {
 			map[string]policy.Trial{"a": {Since: ago(day), Blocked: now.Add(6 * day)}}, 30 * day, 0, "a"},
 		{"the current CA for ever when only names fail", cas, "a", map[string]policy.Trial{"a": {Since: ago(999 * day)}}, 0, 0, "a"},
 		{"the current CA for an hour when there is no time", cas, "a",
-			map[string]policy.Trial{"a": {Failures: 7, Since: ago(59 * time.Minute)}}, 0, 0, "a"},
+			map[string]policy.Trial{"a": {Failures: 7, Since: ago(day), Failing: ago(59 * time.Minute)}}, 0, 0, "a"},
 		{"the next CA after an hour when there is no time", cas, "a",
-			map[string]policy.Trial{"a": {Failures: 1, Since: ago(time.Hour)}}, 0, 0, "b"},
+			map[string]policy.Trial{"a": {Failures: 1, Since: ago(time.Hour), Failing: ago(time.Hour)}}, 0, 0, "b"},
+		{"the current CA when it has worked within the hour", cas, "a",
+			map[string]policy.Trial{"a": {Failures: 7, Since: ago(9 * day)}}, 0, 0, "a"},
+		{"the one that may be asked first when all have been asked", cas, "a", map[string]policy.Trial{
+			"a": {Failures: 13, Since: ago(day), Next: now.Add(3 * time.Hour)}, "b": {Since: ago(day), Next: now.Add(time.Hour), Blocked: now.Add(day)},
+			"c": {Since: ago(day), Next: now.Add(2 * time.Hour)},
+		}, 0, 0, "c"},
+		{"the current CA when the others may not be asked yet", cas, "a", map[string]policy.Trial{
+			"a": {Failures: 13, Since: ago(day), Next: now}, "b": {Since: ago(day), Next: now.Add(time.Hour)}, "c": {Since: ago(day), Next: now.Add(time.Hour)},
+		}, 30 * day, 0, "a"},
+		{"the first CA behind the last when all may be asked", cas, "c", map[string]policy.Trial{
+			"a": {Since: ago(3 * day)}, "b": {Since: ago(2 * day)}, "c": {Failures: 13, Since: ago(day)},
+		}, 30 * day, 0, "a"},
 		{"the current CA when its limits end in minutes and there is no time", cas, "a",
 			map[string]policy.Trial{"a": {Since: now, Blocked: now.Add(5 * time.Minute)}}, 0, 0, "a"},
 		{"the next CA when its limits last longer and there is no time", cas, "a",
@@ -60,7 +72,7 @@ func TestChance(t *testing.T) {
 			"c": {Since: ago(day), Failures: 5},
 		}, 0, 0, "c"},
 		{"the slow CA for more than an hour when there is no time", cas, "a",
-			map[string]policy.Trial{"a": {Failures: 2, Since: ago(day), Slow: true}}, 0, 0, "a"},
+			map[string]policy.Trial{"a": {Failures: 2, Since: ago(day), Failing: ago(day), Slow: true}}, 0, 0, "a"},
 		{"the slow CA when another's limits last for days", cas, "b", map[string]policy.Trial{
 			"a": {Since: ago(day), Blocked: now.Add(-time.Hour), Slow: true}, "b": {Since: now, Blocked: now.Add(7 * day)},
 			"c": {Since: ago(day), Blocked: now.Add(6 * day)},

@@ -94,11 +94,15 @@ type Job struct {
 type Trial struct {
 	Failures int       `json:"failures,omitempty"` // in a row, and about more than a name
 	Since    time.Time `json:"since,omitzero"`
+	// Failing is since when it has failed in such ways, and in no other.
+	Failing time.Time `json:"failing,omitzero"`
 	// Turns counts how often it was turned to. Blocked is when it wants to be
-	// asked again, and Slow that it needs more time for an order.
+	// asked again, and Slow that it needs more time for an order. Next is when
+	// it would be asked again if it were the only one.
 	Turns   int       `json:"turns,omitempty"`
 	Blocked time.Time `json:"blocked,omitzero"`
 	Slow    bool      `json:"slow,omitempty"`
+	Next    time.Time `json:"next,omitzero"`
 }
 
 // RenewalInfo is what a CA says about when to renew a certificate, and the
