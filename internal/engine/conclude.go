@@ -47,7 +47,7 @@ const maxWaits = 5
 // again, and tells the Notifier. It returns err.
 func (a *attempt) conclude(ctx context.Context, err error) error {
 	result := outcomeOf(ctx, err)
-	if result == waiting && a.job.Waits >= maxWaits {
+	if result == waiting && errors.Is(err, acmeclient.ErrWait) && a.job.Waits >= maxWaits {
 		result = failed
 	}
 	// What has happened is written down, and told, even if ctx has ended, or
