@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -167,6 +168,38 @@ func TestCertificateGone(t *testing.T) {
 			t.Errorf("10 days after the certificate has vanished at the CA there was no other order: %d attempts", n.report("example.com").Renewal.Attempts)
 		}
 		gone.Store(false)
+		n.stopped()
+	})
+}
+
+// What the CA has refused to issue does not count as issued: once the reason is
+// gone, there are as many certificates as before.
+func TestRefusedCertificatesAreNotCounted(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		refusing := on()
+		m := w.manager(md.Domain{Names: []string{"example.com"}})
+		m.Default.CAs[0].Limits.Certificates = acmeclient.Rate{Count: 5, Per: 7 * day}
+		m.HTTPClient = &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+			if !refusing.Load() || !strings.Contains(r.URL.Path, "/finalize/") {
+				return w.roundTrip(r)
+			}
+			return &http.Response{
+				StatusCode: http.StatusBadRequest, Request: r, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+				Header: http.Header{"Content-Type": {"application/problem+json"}},
+				Body:   io.NopCloser(strings.NewReader(`{"type":"urn:ietf:params:acme:error:badCSR","detail":"no"}`)),
+			}, nil
+		})}
+		n := w.start(m)
+		for range 7 {
+			time.Sleep(time.Hour)
+			if err := n.m.Renew(t.Context(), "example.com"); err == nil {
+				t.Fatal("Renew has a certificate, but the CA refuses it")
+			}
+		}
+		refusing.Store(false)
+		if err := n.m.Renew(t.Context(), "example.com"); err != nil {
+			t.Errorf("Renew: %v", err)
+		}
 		n.stopped()
 	})
 }

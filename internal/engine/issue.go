@@ -205,12 +205,16 @@ func (is *acmeIssuer) complete(ctx context.Context, cred record.Credential, orde
 		}
 	}
 	if order.Status != acmeclient.StatusValid {
-		is.countCertificate(order.URL) // before it happens, so that a crash does not lose it
+		url := order.URL
+		is.countCertificate(url) // before it happens, so that a crash does not lose it
 		if err = is.putJob(ctx); err != nil {
 			return cred, err
 		}
 		is.step("finalizing the order")
 		if order, err = is.finalize(ctx, order, key); err != nil {
+			if saidNo(err) {
+				is.uncountCertificate(url)
+			}
 			return cred, is.refusedKey(ctx, &cred, err)
 		}
 	}
@@ -222,6 +226,13 @@ func (is *acmeIssuer) complete(ctx context.Context, cred record.Credential, orde
 		return cred, err
 	}
 	return is.accept(ctx, cred, order, chain)
+}
+
+// saidNo reports whether the CA has refused a request, and not only failed, or
+// let us wait.
+func saidNo(err error) bool {
+	var p *acmeclient.Problem
+	return errors.As(err, &p) && p.Status >= 400 && p.Status < 500
 }
 
 // refusedKey drops an order whose key, or what is signed with it, the CA does

@@ -277,6 +277,19 @@ func (a *attempt) countCertificate(order string) {
 	a.job.Issued = issued
 }
 
+// uncountCertificate takes back what was counted for an order of which the CA
+// has said that there will be no certificate. Should there be one after all, it
+// is counted again.
+func (a *attempt) uncountCertificate(order string) {
+	key := a.issuedKey()
+	full, counted := a.job.Issued[key]
+	if a.job.Counted != order || !counted {
+		return
+	}
+	a.job.Counted = ""
+	a.job.Issued[key] = policy.Bucket{Full: full}.Give(rate(a.ca.Allowed().Certificates)).Full
+}
+
 // issuedKey names the CA and the set of names.
 func (a *attempt) issuedKey() string {
 	names := slices.Clone(a.def.Names)

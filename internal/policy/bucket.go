@@ -58,5 +58,14 @@ func (b Bucket) Take(r Rate, n int, now time.Time) Bucket {
 	return Bucket{Full: from.UTC()}
 }
 
+// Give returns the Bucket after one token has been put back that was taken for
+// what did not happen.
+func (b Bucket) Give(r Rate) Bucket {
+	if r.Count <= 0 || r.Per <= 0 || b.Full.IsZero() {
+		return b
+	}
+	return Bucket{Full: b.Full.Add(-r.each()).UTC()}
+}
+
 // each is the time in which one token comes back.
 func (r Rate) each() time.Duration { return r.Per / time.Duration(r.Count) }

@@ -86,3 +86,15 @@ func TestBucketOfAnExtremeRate(t *testing.T) {
 		}
 	}
 }
+
+func TestBucketGive(t *testing.T) {
+	r := policy.Rate{Count: 5, Per: 5 * time.Hour}
+	now := time.Date(2026, 8, 1, 0, 0, 0, 0, time.UTC)
+	full := policy.Bucket{}.Take(r, 5, now)
+	if free := full.Give(r).Free(r, now); !free.Equal(now) {
+		t.Errorf("what was put back is free at %v, want now", free)
+	}
+	if got := (policy.Bucket{}).Give(r); got != (policy.Bucket{}) {
+		t.Errorf("a full bucket became %v", got)
+	}
+}
