@@ -163,3 +163,21 @@ func TestAllBlockedWaitsForTheFirst(t *testing.T) {
 		n.stopped()
 	})
 }
+
+// Domains without certificates that would wait for order slots of one CA for
+// hours are not kept from another that takes orders.
+func TestWhoWaitsForSlotsTurnsToAnotherCA(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		ca := md.CA{URL: w.ca.DirectoryURL()}
+		ca.Limits.Orders = acmeclient.Rate{Count: 20, Per: time.Hour}
+		var domains []md.Domain
+		for i := range 80 {
+			domains = append(domains, md.Domain{Names: []string{fmt.Sprintf("d%d.example.com", i)}})
+		}
+		m := w.manager(domains...)
+		m.Default.CAs = []md.CA{ca, {URL: secondURL + "/directory"}}
+		n := w.start(m)
+		n.ready(time.Hour)
+		n.stopped()
+	})
+}

@@ -84,8 +84,13 @@ func (a *attempt) wait(err error) {
 	var blocked *blockedError
 	if errors.As(err, &blocked) {
 		a.job.Blocks++
-		a.said(blocked.until, false)
-		a.job.NextRun = a.inTime(blocked.until.Add(a.stagger(blocked, now)), now)
+		at := blocked.until.Add(a.stagger(blocked, now))
+		if blocked.each > 0 { // the next slot is for whoever comes first; this Domain's is later
+			a.said(at, false)
+		} else {
+			a.said(blocked.until, false)
+		}
+		a.job.NextRun = a.inTime(at, now)
 		a.job.LastError, a.job.Permanent = bounded(err.Error()), blocked.parked
 	} else {
 		a.job.Waits++
