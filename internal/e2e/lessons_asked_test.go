@@ -2,6 +2,9 @@ package e2e_test
 
 import (
 	"context"
+	"errors"
+	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -104,6 +107,41 @@ func TestUpdateWithAnEndedContext(t *testing.T) {
 		if !n.report("example.com").Renewal.Running {
 			t.Errorf("a second attempt was started beside the first, and ended its place")
 		}
+		n.stopped()
+	})
+}
+
+// Once a CA works on an order, what needed somebody to act is over, and the
+// status does not go on saying it.
+func TestStatusAfterSomebodyHasActed(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		slow := on()
+		w.ca.TermsOfService = "https://acme.test/terms"
+		m := w.manager(md.Domain{Names: []string{"example.com"}})
+		m.AcceptTerms = false
+		n := w.start(m)
+		time.Sleep(time.Minute)
+		if err := n.m.Ready(t.Context()); !errors.Is(err, md.ErrNotReady) {
+			t.Fatalf("Ready returned %v, want that the terms are not agreed to", err)
+		}
+		n.stopped()
+
+		m = w.manager(md.Domain{Names: []string{"example.com"}})
+		m.HTTPClient = &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+			resp, err := w.roundTrip(r)
+			if err == nil && slow.Load() && strings.Contains(r.URL.Path, "/order/") {
+				resp.Header.Set("Retry-After", "7200")
+				err = hideEnd(resp)
+			}
+			return resp, err
+		})}
+		n = w.start(m)
+		time.Sleep(10 * time.Minute)
+		if got := n.report("example.com").Renewal.LastError; strings.Contains(got, "terms") {
+			t.Errorf("the status says %q, but the CA has the order", got)
+		}
+		slow.Store(false)
+		n.ready(day)
 		n.stopped()
 	})
 }

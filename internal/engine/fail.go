@@ -94,6 +94,9 @@ func (a *attempt) wait(err error) {
 		a.job.LastError, a.job.Permanent = bounded(err.Error()), blocked.parked
 	} else {
 		a.job.Waits++
+		if a.job.Permanent { // what needed somebody to act is over: the CA works for us
+			a.job.LastError, a.job.LastProblem, a.job.Permanent = "", "", false
+		}
 		at := retryAt(err, now)
 		a.said(at, true)
 		a.job.NextRun = a.inTime(at, now)
