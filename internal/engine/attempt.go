@@ -100,10 +100,7 @@ func (e *Engine) attempt(ctx context.Context, d *domain, t task) error {
 		a.log.Debug("another process works on the Domain", "error", err)
 		_ = a.tellInstalled(ctx) // which is no affair of the other's
 		e.lookAgain(d, e.now().Add(e.leaseTTL()/4))
-		if t.asked() {
-			return err
-		}
-		return nil
+		return err
 	}
 	if err != nil {
 		return a.conclude(ctx, fmt.Errorf("taking the lease: %w", err))

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/manageddomains/md/internal/policy"
+	"github.com/manageddomains/md/store"
 )
 
 // Run looks after the Domains until ctx ends, and returns nil then.
@@ -138,15 +139,21 @@ func (e *Engine) attemptNow(ctx context.Context, d *domain) {
 		// The attempt ended before it could say when to try again.
 		d.due = now.Add(e.tick())
 	}
-	// Whatever the Store holds, a Domain is not looked at without end. What
-	// policy and Jobs say is far below this rate.
+	if !errors.Is(err, store.ErrHeld) { // to wait for another process has its own pace, and ends
+		e.bound(d, now)
+	}
+	d.cancel = nil
+	e.rest(d)
+}
+
+// bound counts an attempt: whatever the Store holds, a Domain is not looked at
+// without end. What policy and Jobs say is far below this rate. e.mu is held.
+func (e *Engine) bound(d *domain, now time.Time) {
 	looks := policy.Rate{Count: 60, Per: time.Hour}
 	d.looks = d.looks.Take(looks, 1, now)
 	if free := d.looks.Free(looks, now); free.After(d.due) {
 		d.due = free
 	}
-	d.cancel = nil
-	e.rest(d)
 }
 
 // rest ends the work on d in this process, until it is due again. e.mu is
