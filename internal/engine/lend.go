@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/manageddomains/md/internal/live"
 	"github.com/manageddomains/md/internal/policy"
 	"github.com/manageddomains/md/internal/record"
@@ -92,7 +94,9 @@ func (e *Engine) findLenders(ctx context.Context) {
 	}
 	for _, l := range loans {
 		for _, c := range l.certs {
-			e.lend(c, l.creds, nil)
+			if l.creds != nil {
+				e.lend(c, l.creds, nil)
+			}
 		}
 	}
 	for _, d := range needy {
@@ -116,28 +120,40 @@ func (e *Engine) readOrphans(ctx context.Context) ([]orphan, []loan, error) {
 	e.mu.Lock()
 	names = slices.DeleteFunc(names, func(n string) bool { return e.domains[n] != nil })
 	e.mu.Unlock()
+	found := make([]loan, len(names))
+	var group errgroup.Group
+	group.SetLimit(parallelReads) // others may keep any number of them in this Store
+	for i, name := range names {
+		group.Go(func() error {
+			return e.guarded(e.log, func() error { found[i] = e.readOrphan(ctx, name); return nil })
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, nil, err
+	}
 	var orphans []orphan
-	var loans []loan
-	for _, name := range names {
-		set, _, err := e.records.Active(ctx, name)
-		if err != nil {
-			continue
-		}
-		certs := certificatesOf(set)
-		end := earliestEnd(certs)
-		creds, err := e.credentials(ctx, nil, set)
-		if errors.As(err, new(*keyError)) {
-			err = nil // who takes it over can open its keys
-		}
-		if err != nil || !e.now().Before(end) {
-			continue
-		}
-		orphans = append(orphans, orphan{name: name, names: namesOfAll(certs), notAfter: end})
-		if creds != nil {
-			loans = append(loans, loan{certs, creds})
+	for i, l := range found {
+		if l.certs != nil {
+			orphans = append(orphans, orphan{name: names[i], names: namesOfAll(l.certs), notAfter: earliestEnd(l.certs)})
 		}
 	}
-	return orphans, loans, nil
+	return orphans, found, nil
+}
+
+// readOrphan reads a Set whose Domain is not declared. There is nothing in the
+// loan if it is of no use; there are no credentials if its keys are elsewhere,
+// where who takes it over can open them.
+func (e *Engine) readOrphan(ctx context.Context, name string) loan {
+	set, _, err := e.records.Active(ctx, name)
+	if err != nil {
+		return loan{}
+	}
+	certs := certificatesOf(set)
+	creds, err := e.credentials(ctx, nil, set)
+	if err != nil && !errors.As(err, new(*keyError)) || !e.now().Before(earliestEnd(certs)) {
+		return loan{}
+	}
+	return loan{certs, creds}
 }
 
 // A loan is what an orphan has to offer.
