@@ -11,6 +11,7 @@ import (
 	"github.com/manageddomains/md/challenge"
 	"github.com/manageddomains/md/internal/record"
 	"github.com/manageddomains/md/status"
+	"github.com/manageddomains/md/store"
 )
 
 // proof is an authorization that has to be given, and how.
@@ -272,8 +273,13 @@ func (is *acmeIssuer) present(ctx context.Context, p *proof) error {
 }
 
 // cleanUpBehind takes the answers away, also when ctx has ended. The Job is
-// written when the attempt ends; until then the set-ups stay recorded.
+// written when the attempt ends; until then the set-ups stay recorded. Without
+// the lease they are left to who has it: another process may go on with the
+// order, and then its answers are the same as these.
 func (is *acmeIssuer) cleanUpBehind(ctx context.Context) {
+	if errors.Is(context.Cause(ctx), store.ErrLeaseLost) {
+		return
+	}
 	ctx, cancel := is.e.graceContext(ctx)
 	defer cancel()
 	is.cleanUp(ctx)
