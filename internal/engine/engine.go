@@ -135,6 +135,7 @@ type Engine struct {
 	lenders    map[string]lender              // by DNS name
 	orphans    []orphan
 	unsearched bool           // orphans are to be looked for again
+	unlisted   bool           // that was tried, and the Store could not list them
 	hanging    map[*hook]bool // calls that have not returned in time
 	graceEnds  time.Time      // for all of them, while Run ends; zero: each has its own
 	leaser     *store.Leaser

@@ -83,11 +83,13 @@ func (e *Engine) findLenders(ctx context.Context) {
 	}
 	orphans, loans, err := e.readOrphans(ctx)
 	if err != nil {
-		e.log.Warn("looking for former certificates failed", "error", err)
-		return
+		e.log.Warn("looking for former certificates failed; it is tried again", "error", err)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.unlisted = err != nil; e.unlisted {
+		return
+	}
 	e.orphans, e.unsearched = orphans, false
 	for _, d := range slices.SortedFunc(maps.Values(e.domains), byName) {
 		e.lendLost(d, d.def.Names)
@@ -106,6 +108,21 @@ func (e *Engine) findLenders(ctx context.Context) {
 		}
 	}
 }
+
+// searchAgain looks for former certificates if that could not be done: names
+// may be served with them meanwhile.
+func (e *Engine) searchAgain(ctx context.Context) {
+	e.mu.Lock()
+	unlisted := e.unlisted
+	e.mu.Unlock()
+	if unlisted {
+		e.searches.Do("", func() (any, error) { e.findLenders(ctx); return nil, nil })
+	}
+}
+
+// errUnlisted is why nothing is ordered at first for a Domain that may have
+// been renamed.
+var errUnlisted = &storeError{errors.New("the Store cannot list what there is of former Domains")}
 
 // readOrphans reads the Sets of Domains that are not declared. Those that
 // cannot be read are of no use here.
@@ -247,15 +264,18 @@ func (a *attempt) adopt(ctx context.Context) error {
 		return nil
 	}
 	a.e.mu.Lock()
-	unsearched := a.e.unsearched
+	unsearched := a.e.unsearched || a.e.unlisted
 	a.e.mu.Unlock()
 	if unsearched { // this attempt is faster than Load
 		a.e.searches.Do("", func() (any, error) { a.e.findLenders(ctx); return nil, nil })
 	}
 	a.e.mu.Lock()
-	former := a.e.orphanFor(a.def.Names)
+	former, unlisted := a.e.orphanFor(a.def.Names), a.e.unlisted
 	a.e.mu.Unlock()
-	if former == "" {
+	switch {
+	case former == "" && unlisted && a.job.StoreErrors == 0: // it may be better soon; if not, a certificate is ordered
+		return errUnlisted
+	case former == "":
 		return nil
 	}
 	if err := a.inherit(ctx, former); err != nil {

@@ -16,7 +16,14 @@ import (
 // refresh has served what other processes have activated since the last look.
 func (e *Engine) refresh(ctx context.Context) {
 	defer e.endRefresh()
-	_ = e.guarded(e.log, func() error { e.noteUse(); e.lookAtAll(ctx); e.watchFiles(ctx); e.sweep(ctx); return nil })
+	_ = e.guarded(e.log, func() error {
+		e.noteUse()
+		e.lookAtAll(ctx)
+		e.searchAgain(ctx)
+		e.watchFiles(ctx)
+		e.sweep(ctx)
+		return nil
+	})
 }
 
 // mayRefresh reports whether no refresh is under way, and begins one.
