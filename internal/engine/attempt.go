@@ -177,7 +177,7 @@ func (a *attempt) bring(ctx context.Context) error {
 	if a.task.renew && !a.activated {
 		return fmt.Errorf("%w: %s", errTooSoon, decision.Reason)
 	}
-	a.upToDate = a.activated || decision.Reason == ""
+	a.upToDate = a.activated || decision.Reason == "" && !a.dueElsewhere()
 	return nil
 }
 

@@ -86,6 +86,18 @@ func (a *attempt) conclude(ctx context.Context, err error) error {
 	return err
 }
 
+// dueElsewhere reports whether another process is about to renew what is not
+// due here: its clock is ahead of ours, or it has another configuration. Its
+// failures are not ours to forget, unless nobody has gone on for a day.
+func (a *attempt) dueElsewhere() bool {
+	j := a.job
+	if a.task.asked() || a.reconfigured || len(j.Trials) == 0 || a.stagedComplete() {
+		return false
+	}
+	replaced := a.active == nil || a.active.When().After(j.LastRun)
+	return !replaced && a.e.now().Before(j.NextRun.Add(policy.MaxRetryDelay))
+}
+
 // succeed forgets former failures, unless the attempt only found that it is
 // too early.
 func (a *attempt) succeed(now time.Time) {
