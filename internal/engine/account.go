@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"time"
 
+	"golang.org/x/sync/singleflight"
+
 	"github.com/manageddomains/md/acmeclient"
 	"github.com/manageddomains/md/internal/record"
 	"github.com/manageddomains/md/store"
@@ -83,14 +85,26 @@ func (e *Engine) accountAt(ctx context.Context, client *acmeclient.Client, conta
 		if err == nil && account.URL != "" {
 			return e.inForce(ctx, client, ref, account, version)
 		}
-		_, err, shared := e.accounts.Do(ref.flight("register"), func() (any, error) {
-			return nil, e.ensureAccount(ctx, client, ref, contacts)
+		err = together(ctx, &e.accounts, ref.flight("register"), func() error {
+			return e.ensureAccount(ctx, client, ref, contacts)
 		})
-		if err != nil && shared && ctx.Err() == nil && errors.Is(err, context.Canceled) {
-			continue // it was the context of another Domain's attempt that ended
-		}
 		if err != nil {
 			return knownAccount{}, err
+		}
+	}
+}
+
+// together does what several attempts need at one moment once for all of them.
+// If it fails because the time of the one that does it is over, be it that it
+// was stopped, took too long or has lost its lease, another one does it.
+func together(ctx context.Context, group *singleflight.Group, what string, do func() error) error {
+	for {
+		abandoned, err, _ := group.Do(what, func() (any, error) {
+			err := do()
+			return err != nil && ctx.Err() != nil, err
+		})
+		if abandoned != true || ctx.Err() != nil {
+			return err
 		}
 	}
 }

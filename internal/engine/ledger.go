@@ -99,42 +99,49 @@ func (l ledger) takeOrder(ctx context.Context) error {
 		return nil
 	}
 	for {
-		if l.takeSlot() {
+		if l.takeSlot(orders) {
 			return nil
 		}
-		_, err, shared := l.e.slots.Do(l.ref.flight("slots"), func() (any, error) { return nil, l.takeBlock(ctx, orders) })
-		if err != nil && !(shared && ctx.Err() == nil && errors.Is(err, context.Canceled)) {
+		mine := false // the first slot of a block is whose who takes it
+		err := together(ctx, &l.e.slots, l.ref.flight("slots"), func() error {
+			err := l.takeBlock(ctx, orders)
+			mine = err == nil
+			return err
+		})
+		if mine || err != nil {
 			return err
 		}
 	}
 }
 
-// slots are order slots that were taken from the Store and not used yet. They
-// are good until the bucket that they were taken from is full again: by then it
-// has others in their place, and both would be more than the CA allows.
+// slots are those that are left of what was taken from an account's bucket,
+// which was at then.
 type slots struct {
-	n     int
-	until time.Time
+	n    int
+	then policy.Bucket
 }
 
-// slotsLast is how long slots are good at least: the Store may be slow.
-const slotsLast = time.Minute
-
-func (l ledger) takeSlot() bool {
+// takeSlot takes one of those that are left. Meanwhile they come back at the
+// CA, whether they were used or not: then they are in the bucket again, and to
+// use them, too, would be to take more than there are.
+func (l ledger) takeSlot(orders policy.Rate) bool {
 	l.e.mu.Lock()
 	defer l.e.mu.Unlock()
-	s := l.e.free[l.ref]
-	if s.n == 0 || !l.e.now().Before(s.until) {
+	left := l.e.free[l.ref]
+	left.n = left.then.Out(orders, left.n, l.e.now())
+	if left.n == 0 {
 		delete(l.e.free, l.ref)
 		return false
 	}
-	s.n--
-	l.e.free[l.ref] = s
+	left.n--
+	l.e.free[l.ref] = left
 	return true
 }
 
+// takeBlock takes a block of slots from the Store, one of them for the caller.
 func (l ledger) takeBlock(ctx context.Context, orders policy.Rate) error {
-	var taken slots
+	n := 0
+	var then policy.Bucket
 	var blocked *blockedError
 	err := l.change(ctx, record.AccountLimit, func(limit record.Limit) (record.Limit, bool) {
 		now := l.e.now()
@@ -144,9 +151,9 @@ func (l ledger) takeBlock(ctx context.Context, orders policy.Rate) error {
 			blocked = &blockedError{until: free, each: orders.Per / time.Duration(orders.Count), why: fmt.Sprintf("%d orders in %v are all that the CA allows", orders.Count, orders.Per)}
 			return limit, false
 		}
-		n := bucket.Tokens(orders, min(slotBlock, max(1, orders.Count/20)), now)
-		limit.Orders = bucket.Take(orders, n, now).Full
-		taken = slots{n: n, until: limit.Orders}
+		n = bucket.Tokens(orders, min(slotBlock, max(1, orders.Count/20)), now)
+		then = bucket.Take(orders, n, now)
+		limit.Orders = then.Full
 		return limit, true
 	})
 	if err != nil {
@@ -155,16 +162,9 @@ func (l ledger) takeBlock(ctx context.Context, orders policy.Rate) error {
 	if blocked != nil {
 		return blocked
 	}
-	now := l.e.now()
-	if least := now.Add(slotsLast); taken.until.Before(least) {
-		taken.until = least
-	}
 	l.e.mu.Lock()
 	defer l.e.mu.Unlock()
-	if s := l.e.free[l.ref]; now.Before(s.until) { // somebody else was faster
-		taken.n += s.n
-	}
-	l.e.free[l.ref] = taken
+	l.e.free[l.ref] = slots{l.e.free[l.ref].n + n - 1, then}
 	return nil
 }
 

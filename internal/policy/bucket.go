@@ -67,5 +67,17 @@ func (b Bucket) Give(r Rate) Bucket {
 	return Bucket{Full: b.Full.Add(-r.each()).UTC()}
 }
 
+// Out is how many of n tokens that were taken before, when this was the Bucket
+// that they left, have not come back meanwhile.
+func (b Bucket) Out(r Rate, n int, now time.Time) int {
+	switch {
+	case r.Count <= 0 || r.each() <= 0:
+		return n
+	case !b.Full.After(now):
+		return 0
+	}
+	return int(min(int64(n), int64(b.Full.Sub(now)/r.each())))
+}
+
 // each is the time in which one token comes back.
 func (r Rate) each() time.Duration { return r.Per / time.Duration(r.Count) }

@@ -46,6 +46,32 @@ func TestBucket(t *testing.T) {
 	})
 }
 
+// What was taken comes back with time, one after the other.
+func TestBucketOut(t *testing.T) {
+	rate := policy.Rate{Count: 5, Per: time.Hour}
+	for _, test := range []struct {
+		name  string
+		rate  policy.Rate
+		after time.Duration
+		want  int
+	}{
+		{"all at first", rate, 0, 4},
+		{"one less when a fifth of the time is over", rate, 12 * time.Minute, 3},
+		{"and another as soon as that has begun to come back", rate, 12*time.Minute + 1, 2},
+		{"none when the bucket is full", rate, 48 * time.Minute, 0},
+		{"none later", rate, 30 * day, 0},
+		{"all if the clock was set back", rate, -30 * day, 4},
+		{"all without a limit", policy.Rate{}, 30 * day, 4},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			b := policy.Bucket{}.Take(rate, 4, start)
+			if got := b.Out(test.rate, 4, start.Add(test.after)); got != test.want {
+				t.Errorf("got %d, want %d", got, test.want)
+			}
+		})
+	}
+}
+
 // Who waits until a token is free gives out no more than the rate allows, in
 // any stretch of its length, and never waits longer than a token takes.
 func TestBucketKeepsItsRate(t *testing.T) {
