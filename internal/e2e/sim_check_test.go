@@ -25,6 +25,7 @@ type checker struct {
 	known   []int               // certificates looked at, by CA
 	pull    map[string]bool     // serial numbers that the CA wants to be replaced
 	last    map[string]issuedBy // right ones, by names and key type
+	expiry  time.Time           // the next one of what is served
 	missing []issuedBy          // right ones that were neither stored nor served yet
 }
 
@@ -41,6 +42,7 @@ func (c *checker) pulled(cert acmetest.Certificate) { c.pull[serial(cert.Leaf)] 
 
 // look checks all that can be checked at any moment.
 func (c *checker) look() {
+	c.expiry = time.Time{}
 	for _, n := range c.s.alive() {
 		c.s.mu.Lock()
 		domains := n.domains
@@ -108,13 +110,15 @@ func (c *checker) greet(n *simNode, d md.Domain, name string, t md.KeyType) {
 	}
 	leaf := c.leaf(cert)
 	now := time.Now()
+	if now.Before(leaf.NotAfter) && (c.expiry.IsZero() || leaf.NotAfter.Before(c.expiry)) {
+		c.expiry = leaf.NotAfter
+	}
 	since = latest(since, n.born)
 	// A name that was added is served with what its Domain has, whatever that
 	// covers, until there is better.
 	if leaf.VerifyHostname(name) != nil || !strings.HasPrefix(leaf.Issuer.CommonName, "acmetest") {
-		// After a veto, a node asks again when it looks again.
-		late := d.ActivationDelay + 2*c.s.checkInterval + 4*day
-		if calm, why := c.willing(n, d, since, now); calm > late {
+		late := d.ActivationDelay + 4*day
+		if calm, why := c.willing(n, d, since, now, "after a veto"); calm > late {
 			c.s.violate("%v has no certificate for %s of %s since %v, although for %v %s would have given one",
 				n, name, d.Name, since, calm, why)
 		}
@@ -125,7 +129,7 @@ func (c *checker) greet(n *simNode, d md.Domain, name string, t md.KeyType) {
 	}
 	life := leaf.NotAfter.Sub(leaf.NotBefore)
 	third := leaf.NotAfter.Add(-life / 3)
-	enough := life / 3
+	enough := min(life/3, pieceEnough)
 	if ca := c.s.caAt(strings.TrimPrefix(d.CAs[0].URL, "https://")); len(d.CAs) == 1 && ca.Faults.RetryAfter > 0 {
 		enough += 2 * patience // acmetest asks for that much up to twice
 	}
@@ -135,13 +139,18 @@ func (c *checker) greet(n *simNode, d md.Domain, name string, t md.KeyType) {
 	}
 }
 
+// pieceEnough is a time without trouble in which a renewal comes to its end,
+// whatever was before: no back-off and no refill of a limit lasts longer than a
+// week. Nearly no certificate has a third of its life without any trouble.
+const pieceEnough = 8 * day
+
 // patience is the longest wait that a client gives a CA for one answer.
 const patience = 2 * day
 
 // willing is how long, in one piece, nothing that a node needs for a Domain
 // was in trouble, and which CA would have issued then. s.mu is held.
-func (c *checker) willing(n *simNode, d md.Domain, from, to time.Time) (time.Duration, string) {
-	keys := []string{fmt.Sprint("node ", n.id), "store", "notifier", "clock", "former clock"}
+func (c *checker) willing(n *simNode, d md.Domain, from, to time.Time, more ...string) (time.Duration, string) {
+	keys := append(more, fmt.Sprint("node ", n.id), "store", "notifier", "clock", "former clock")
 	for _, name := range d.Names {
 		keys = append(keys, "name "+name)
 	}
@@ -208,7 +217,7 @@ func (c *checker) atCAs() {
 func (c *checker) overBudget(ca *simCA, r acmetest.Refusal) {
 	counted := []string{"clock"}
 	if r.Limit == "certificates" { // it is counted for each Domain, by its name
-		counted = append(counted, "Domains")
+		counted = append(counted, "renamed")
 	}
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
@@ -253,7 +262,7 @@ func (c *checker) twice(first, second issuedBy) {
 	switch {
 	case age >= life*45/100:
 	case c.pull[serial(leaf)]: // the CA wanted it
-	case first.ca != second.ca: // failover, with what the first CA has not delivered
+	case first.ca != second.ca && !c.s.witness.stoodBefore(first.cert, second.cert.Issued): // failover, with what the first CA has not delivered
 	case c.forgivable(first, second.cert.Issued):
 	default:
 		c.s.violate("%s issued %s at %v and again %s at %v for %v", first.ca.name, serial(leaf), first.cert.Issued,

@@ -67,7 +67,19 @@ func (v *driver) during(key, what string, length time.Duration, begin, end func(
 	})
 }
 
-const checkEvery = 4 * time.Hour
+// All is checked every few hours, at the end of each certificate that is
+// served, and soon after each event: when the nodes have been told of it.
+const (
+	checkEvery = 4 * time.Hour
+	soonAfter  = 2 * time.Minute
+)
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
 
 // run simulates years, and then some calm days.
 func (s *sim) run() {
@@ -110,13 +122,17 @@ func (v *driver) drive(until time.Time) {
 		if len(v.later) > 0 && v.later[0].at.Before(next) {
 			next = v.later[0].at
 		}
+		if e := v.checker.expiry; e.After(time.Now()) && e.Before(next) {
+			next = e
+		}
 		time.Sleep(time.Until(next))
 		if len(v.later) > 0 && !v.later[0].at.After(time.Now()) {
 			h := v.later[0]
 			v.later = v.later[1:]
 			h.do()
+			check = earlier(check, time.Now().Add(soonAfter))
 		}
-		if !check.After(time.Now()) {
+		if e := v.checker.expiry; !check.After(time.Now()) || e.Equal(time.Now()) {
 			check = time.Now().Add(checkEvery)
 			v.checker.look()
 		}
@@ -150,12 +166,23 @@ func (v *driver) plan() {
 	v.again("notifier", 90*day, func(d draw) {
 		state := pick(d.of("state"), notifierVetoes, notifierFails, notifierHangs)
 		v.during("notifier", fmt.Sprint("state ", state), d.between(time.Hour, 10*day),
-			func() { v.notifierState.Store(state) }, func() { v.notifierState.Store(works) })
+			func() { v.notifierState.Store(state) }, func() { v.endNotifier(state) })
 	})
 	v.again("firewall", 100*day, v.block)
 	v.again("reconfigure", 45*day, v.reconfigure)
 	for id := range v.places {
 		v.again(fmt.Sprint("clock ", id), 200*day, func(d draw) { v.setClock(id, d) })
+	}
+}
+
+// endNotifier has the Notifier work again. Who had nothing in date and was
+// vetoed asks again when it looks again.
+func (v *driver) endNotifier(state int32) {
+	v.notifierState.Store(works)
+	if state == notifierVetoes {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		v.troubles.brief("after a veto", "", time.Now(), 2*v.checkInterval)
 	}
 }
 
@@ -236,6 +263,9 @@ func (v *driver) change(what string, do func(domains []md.Domain) []md.Domain) {
 	v.domains = do(slices.Clone(v.domains))
 	v.declare(v.domains)
 	v.troubles.brief("Domains", what, time.Now(), 2*time.Hour) // until all nodes were told
+	if what == "rename" {
+		v.troubles.brief("renamed", "", time.Now(), 2*time.Hour)
+	}
 	v.traceConfig(what, v.domains)
 	v.mu.Unlock()
 }

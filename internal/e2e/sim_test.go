@@ -16,11 +16,12 @@ import (
 // The simulation of years: Domains, nodes, CAs and a Store, and everything
 // that goes wrong with them, drawn from a seed. Each operation of a Store and
 // of a CA takes its time, so that nodes really work at once. What must hold is
-// checked every few hours (sim_check_test.go), and at each change of the Store
-// (sim_witness_test.go):
+// checked every few hours, soon after each event, and at the end of each
+// certificate that is served (sim_check_test.go); and at each change of the
+// Store (sim_witness_test.go):
 //
 //   - No expired certificate is served while a CA would have given another,
-//     for a third of its life in one piece.
+//     for eight days in one piece, or a third of its life if that is less.
 //
 //   - No CA refuses an order because of its limits; none has more accounts
 //     than it was made to forget, and one.
@@ -60,8 +61,8 @@ import (
 //     may wait as long as it is given.
 //   - A certificate may be left behind, and another ordered, when the clock was
 //     wrong, the Domains have changed or the CA has forgotten its accounts in
-//     between; or when the Domain has turned to another CA: then the order and
-//     its key are in the archive.
+//     between; or when the Domain has turned to another CA before the first had
+//     delivered: then the order and its key are in the archive.
 var (
 	simSeeds = flag.Int("sim.seeds", 0, "how many seeds to simulate; 0: a few")
 	simFrom  = flag.Uint64("sim.from", 1, "the first seed")

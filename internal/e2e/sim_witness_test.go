@@ -23,12 +23,12 @@ type witness struct {
 	mu   sync.Mutex             // guards what follows, and is held over changes of Sets
 	sets map[string]*record.Set // by key, of domains/, staging/ and archive/
 	here []store.Item           // below domains/, ascending
-	seen map[[32]byte]bool      // by leaf: it has stood in one of them
+	seen map[[32]byte]time.Time // by leaf: since when it has stood in one of them
 	kept map[string]bool        // URLs of orders that went to the archive with their key
 }
 
 func newWitness(s *sim) *witness {
-	return &witness{Memory: new(store.Memory), s: s, sets: make(map[string]*record.Set), seen: make(map[[32]byte]bool), kept: make(map[string]bool)}
+	return &witness{Memory: new(store.Memory), s: s, sets: make(map[string]*record.Set), seen: make(map[[32]byte]time.Time), kept: make(map[string]bool)}
 }
 
 func setKey(key string) bool {
@@ -58,7 +58,9 @@ func (w *witness) Put(ctx context.Context, key string, value []byte, old store.V
 	w.list(key, v)
 	for i := range set.Credentials {
 		if chain := set.Credentials[i].Chain; len(chain) > 0 {
-			w.seen[sha256.Sum256(chain[0])] = true
+			if hash := sha256.Sum256(chain[0]); w.seen[hash].IsZero() {
+				w.seen[hash] = time.Now()
+			}
 		} else if strings.HasPrefix(key, "archive/") {
 			w.kept[set.Credentials[i].Order] = true
 		}
@@ -182,7 +184,16 @@ func (w *witness) checkPruned(key string, former *record.Set) {
 func (w *witness) saw(c acmetest.Certificate) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.seen[sha256.Sum256(c.DER)] || w.kept[c.Order]
+	return !w.seen[sha256.Sum256(c.DER)].IsZero() || w.kept[c.Order]
+}
+
+// stoodBefore reports whether a certificate has been in a Set in the Store
+// before a moment.
+func (w *witness) stoodBefore(c acmetest.Certificate, at time.Time) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	since := w.seen[sha256.Sum256(c.DER)]
+	return !since.IsZero() && since.Before(at)
 }
 
 // described is a Set as text. Sets in the witness do not change.
