@@ -41,10 +41,6 @@ func (is *acmeIssuer) giveUp(ctx context.Context, t acmeclient.KeyType) (cred re
 		is.step("asking for the order at another CA")
 		cred, err = is.fetch(ctx, cred)
 	}
-	if errors.Is(err, errOfNoUse) {
-		is.log.Info("a former order is given up", "order", cred.Order, "ca", cred.CA, "reason", err)
-		return record.Credential{}, false, nil
-	}
 	if err == nil && cred.Complete() {
 		err = checkCredential(&cred, is.def.Names, is.e.now())
 		if err == nil && is.worn(&cred) {
@@ -55,9 +51,26 @@ func (is *acmeIssuer) giveUp(ctx context.Context, t acmeclient.KeyType) (cred re
 			return cred, true, nil
 		}
 	}
+	if err := is.orderable(ctx); err != nil {
+		return record.Credential{}, false, err // it stays in staging, and is asked for again
+	}
+	if errors.Is(err, errOfNoUse) {
+		is.log.Info("a former order is given up", "order", cred.Order, "ca", cred.CA, "reason", err)
+		return record.Credential{}, false, nil
+	}
 	is.log.Warn("a former order is given up; its key and its URL are kept in the archive",
 		"order", cred.Order, "ca", cred.CA, "error", err)
 	return record.Credential{}, false, is.keepInArchive(ctx, cred)
+}
+
+// orderable makes sure that the CA in use is there, before anything is given up
+// for an order with it.
+func (is *acmeIssuer) orderable(ctx context.Context) error {
+	client, err := is.e.client(is.ca)
+	if err == nil {
+		_, err = client.Directory(ctx)
+	}
+	return err
 }
 
 // reclaimFor is how long an order can be of use: CAs keep them for days.

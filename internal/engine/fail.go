@@ -24,7 +24,7 @@ func (a *attempt) fail(ctx context.Context, err error, now time.Time) {
 		j.Panics++
 	}
 	f := policy.Failure{
-		RetryAt: retryAt(err, now), Left: a.left(now), Costly: errors.Is(err, errBadCertificate),
+		RetryAt: a.retryAt(err, now), Left: a.left(now), Costly: errors.Is(err, errBadCertificate),
 	}
 	count := j.Errors
 	if errors.As(err, new(*storeError)) {
@@ -97,7 +97,7 @@ func (a *attempt) wait(err error) {
 		if a.job.Permanent { // what needed somebody to act is over: the CA works for us
 			a.job.LastError, a.job.LastProblem, a.job.Permanent = "", "", false
 		}
-		at := retryAt(err, now)
+		at := a.retryAt(err, now)
 		a.said(at, true)
 		a.job.NextRun = a.inTime(at, now)
 	}
@@ -169,13 +169,18 @@ func (a *attempt) inTime(at, now time.Time) time.Time {
 	return turn.UTC()
 }
 
-// retryAt is when the CA wants to hear from us again, zero if it did not say.
-func retryAt(err error, now time.Time) time.Time {
+// retryAt is when the CA wants to hear from us again, zero if it did not say. An
+// order that is under way is looked at before it is too late.
+func (a *attempt) retryAt(err error, now time.Time) time.Time {
 	var p *acmeclient.Problem
-	if errors.As(err, &p) {
-		return p.RetryTime(now)
+	if !errors.As(err, &p) {
+		return time.Time{}
 	}
-	return time.Time{}
+	at := p.RetryTime(now)
+	if errors.Is(err, acmeclient.ErrWait) {
+		at = policy.Look(at, a.left(now), now, a.e.jitter())
+	}
+	return at
 }
 
 // bounded cuts a text that goes into the Store.

@@ -108,3 +108,18 @@ func Retry(f Failure, base time.Duration, errors int, now time.Time, jitter floa
 	}
 	return at
 }
+
+// Look is when to look at an order again of which the CA has said that it takes
+// until at. Left is as for Failure. A look costs none of a CA's limits: it is not
+// put off to the end of the certificates in use, but made when half of what is
+// left of their life is over; where nothing is in date, every few hours.
+func Look(at time.Time, left time.Duration, now time.Time, jitter float64) time.Time {
+	last := now.Add(scatter(urgentDelay, jitter))
+	if left > 0 {
+		last = now.Add(max(left/2, shortBlock))
+	}
+	if at.After(last) {
+		return last
+	}
+	return at
+}

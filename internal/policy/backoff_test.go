@@ -143,3 +143,26 @@ func TestRetry(t *testing.T) {
 		})
 	}
 }
+
+func TestLook(t *testing.T) {
+	in := func(d time.Duration) time.Time { return start.Add(d) }
+	for _, test := range []struct {
+		name string
+		at   time.Time
+		left time.Duration
+		want time.Time
+	}{
+		{"when the CA says", in(2 * day), 30 * day, in(2 * day)},
+		{"when half of the rest is over", in(2 * day), 3 * day, in(36 * time.Hour)},
+		{"in some minutes at the very end", in(2 * day), time.Minute, in(5 * time.Minute)},
+		{"in some hours when nothing is in date", in(2 * day), 0, in(4 * time.Hour)},
+		{"when the CA says, where nothing is in date", in(time.Hour), 0, in(time.Hour)},
+		{"at once when the CA says nothing", time.Time{}, 0, time.Time{}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if got := policy.Look(test.at, test.left, start, 0.5); !got.Equal(test.want) {
+				t.Errorf("got %v, want %v", got, test.want)
+			}
+		})
+	}
+}
