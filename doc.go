@@ -265,8 +265,8 @@
 // failures in a row (13), or when a quarter of the time is gone, or will be
 // before the CA takes an order again. Time is what was left of the
 // certificates in use when the renewal began; what a veto takes of it before
-// that does not count. Where there are none, or they have expired, the next is
-// asked after an hour of failures, or as soon as the CA wants to be left alone
+// that does not count. Where a name has none that is in date, the next is asked
+// after an hour of failures, or as soon as the CA wants to be left alone
 // for more than five minutes. What fails because of a name, such as one that
 // does not resolve, would fail at the next CA, too, and does not count. After
 // the last CA comes the first, or whichever may be asked again before the

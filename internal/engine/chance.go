@@ -89,12 +89,17 @@ func (a *attempt) beginTrials(now time.Time) {
 	a.job.CA, a.job.Left = "", a.left(now)
 }
 
-// time is what was left when the renewal began, zero once nothing is.
+// time is what was left when the renewal began, zero once there is none.
 func (a *attempt) time(now time.Time) time.Duration {
-	if a.left(now) == 0 {
+	if a.urgent(now) {
 		return 0
 	}
 	return a.job.Left
+}
+
+// urgent reports whether a name is served without a certificate in date.
+func (a *attempt) urgent(now time.Time) bool {
+	return a.left(now) == 0 || !covers(a.served(), a.def.Names, now)
 }
 
 // left is what is left of the life of the certificates in use, zero if there

@@ -178,7 +178,11 @@ func (a *attempt) retryAt(err error, now time.Time) time.Time {
 	}
 	at := p.RetryTime(now)
 	if errors.Is(err, acmeclient.ErrWait) {
-		at = policy.Look(at, a.left(now), now, a.e.jitter())
+		left := a.left(now)
+		if a.urgent(now) {
+			left = 0
+		}
+		at = policy.Look(at, left, now, a.e.jitter())
 	}
 	return at
 }
