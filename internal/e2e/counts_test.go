@@ -2,6 +2,8 @@ package e2e_test
 
 import (
 	"context"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -9,6 +11,7 @@ import (
 	"github.com/manageddomains/md"
 	"github.com/manageddomains/md/acmeclient"
 	"github.com/manageddomains/md/acmeclient/acmetest"
+	"github.com/manageddomains/md/store/storetest"
 )
 
 // A Domain gets another Name when the CA allows no certificate more for its
@@ -40,4 +43,48 @@ func TestARenamedDomainHasNoMoreCertificates(t *testing.T) {
 			t.Errorf("%d orders were sent although the limit is known", got-asked)
 		}
 	})
+}
+
+// Failed validations are counted although the Store does not take the count at
+// first, or the CA's answer about them does not come: no order is refused
+// because of them.
+func TestFailedValidationsAreCountedInTheEnd(t *testing.T) {
+	for name, breaks := range map[string]func(m *md.Manager, w *world){
+		"the Store does not take the count": func(m *md.Manager, w *world) {
+			var failed atomic.Int64
+			m.Store = &storetest.Faulty{Store: w.store, Fault: func(op storetest.Op) storetest.Fault {
+				if op.Kind == "put" && strings.HasPrefix(op.Key, "limits/") && strings.HasSuffix(op.Key, "/bad.example") && failed.Add(1) == 1 {
+					return storetest.FaultBefore
+				}
+				return storetest.FaultNone
+			}}
+		},
+		"nobody sees the second order fail": func(m *md.Manager, w *world) {
+			w.ca.Fault = func(op acmetest.Op) acmetest.Fault {
+				if op.Kind == "challenge" && op.Nth == 2 {
+					return acmetest.FaultAfter
+				}
+				return acmetest.FaultNone
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				limit := acmetest.Rate{Count: 2, Per: time.Hour}
+				w.ca.Limits.Failures = limit
+				m := w.manager(md.Domain{Names: []string{"bad.example"}, Challengers: []md.Challenger{&idle{}}})
+				m.Default.CAs = []md.CA{{URL: w.ca.DirectoryURL(), Limits: acmeclient.Limits{Failures: acmeclient.Rate(limit)}}}
+				breaks(m, w)
+				n := w.start(m)
+				time.Sleep(6 * time.Hour)
+				n.stopped()
+				if refused := w.ca.Refused(); len(refused) > 0 {
+					t.Errorf("the CA has refused %d orders, the first one because of %v", len(refused), refused[0])
+				}
+				if got := w.ca.Requests()["newOrder"]; got < 5 {
+					t.Errorf("%d orders in six hours, want more: the limit is two failures an hour", got)
+				}
+			})
+		})
+	}
 }

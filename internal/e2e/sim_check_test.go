@@ -3,7 +3,6 @@ package e2e_test
 import (
 	"context"
 	"crypto/ecdsa"
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -20,18 +19,17 @@ import (
 type checker struct {
 	s       *sim
 	leaves  map[*tls.Certificate]*x509.Certificate // that were served, with the sim's mu
-	served  map[[32]byte]bool                      // DER of leaves that were served, with the sim's mu
 	refused map[*simCA]int
 	known   []int               // certificates looked at, by CA
 	pull    map[string]bool     // serial numbers that the CA wants to be replaced
 	last    map[string]issuedBy // right ones, by names and key type
 	expiry  time.Time           // the next one of what is served
-	missing []issuedBy          // right ones that were neither stored nor served yet
+	missing []issuedBy          // right ones that were neither stored  yet
 }
 
 func newChecker(s *sim) *checker {
 	return &checker{
-		s: s, leaves: make(map[*tls.Certificate]*x509.Certificate), served: make(map[[32]byte]bool),
+		s: s, leaves: make(map[*tls.Certificate]*x509.Certificate),
 		pull: make(map[string]bool), refused: make(map[*simCA]int), last: make(map[string]issuedBy),
 	}
 }
@@ -73,25 +71,6 @@ func hello(name string, t md.KeyType) *tls.ClientHelloInfo {
 	}
 }
 
-// lastWords notes what a node that ends has served: what it could not store
-// ends with it.
-func (c *checker) lastWords(n *simNode) {
-	c.s.mu.Lock()
-	domains := n.domains
-	c.s.mu.Unlock()
-	for _, d := range domains {
-		for _, name := range d.Names {
-			for _, t := range []md.KeyType{"", md.P384} {
-				if cert, err := n.m.GetCertificate(hello(name, t)); err == nil {
-					c.s.mu.Lock()
-					c.leaf(cert)
-					c.s.mu.Unlock()
-				}
-			}
-		}
-	}
-}
-
 // greet checks what a node serves for a name.
 func (c *checker) greet(n *simNode, d md.Domain, name string, t md.KeyType) {
 	cert, err := n.m.GetCertificate(hello(name, t))
@@ -130,9 +109,6 @@ func (c *checker) greet(n *simNode, d md.Domain, name string, t md.KeyType) {
 	life := leaf.NotAfter.Sub(leaf.NotBefore)
 	third := leaf.NotAfter.Add(-life / 3)
 	enough := min(life/3, pieceEnough)
-	if ca := c.s.caAt(strings.TrimPrefix(d.CAs[0].URL, "https://")); len(d.CAs) == 1 && ca.Faults.RetryAfter > 0 {
-		enough += 2 * patience // acmetest asks for that much up to twice
-	}
 	if calm, why := c.willing(n, d, latest(since, third), now); calm >= enough {
 		c.s.violate("%v serves %s for %s of %s, which expired at %v, although for %v %s would have given another",
 			n, serial(leaf), name, d.Name, leaf.NotAfter, calm, why)
@@ -143,9 +119,6 @@ func (c *checker) greet(n *simNode, d md.Domain, name string, t md.KeyType) {
 // whatever was before: no back-off and no refill of a limit lasts longer than a
 // week. Nearly no certificate has a third of its life without any trouble.
 const pieceEnough = 8 * day
-
-// patience is the longest wait that a client gives a CA for one answer.
-const patience = 2 * day
 
 // willing is how long, in one piece, nothing that a node needs for a Domain
 // was in trouble, and which CA would have issued then. s.mu is held.
@@ -181,7 +154,6 @@ func (c *checker) leaf(cert *tls.Certificate) *x509.Certificate {
 	if leaf == nil {
 		leaf, _ = x509.ParseCertificate(cert.Certificate[0])
 		c.leaves[cert] = leaf
-		c.served[sha256.Sum256(leaf.Raw)] = true
 	}
 	return leaf
 }
@@ -215,13 +187,9 @@ func (c *checker) atCAs() {
 
 // overBudget checks an order that was refused because of a CA's limits.
 func (c *checker) overBudget(ca *simCA, r acmetest.Refusal) {
-	counted := []string{"clock"}
-	if r.Limit == "certificates" { // it is counted for each Domain, by its name
-		counted = append(counted, "renamed")
-	}
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
-	if c.s.troubles.calm(r.At.Add(-8*day), r.At, counted...) {
+	if c.s.troubles.calm(r.At.Add(-8*day), r.At, "clock") {
 		c.s.violate("%s has refused an order: %v", ca.name, r)
 	}
 }
@@ -278,16 +246,15 @@ func (c *checker) forgivable(of issuedBy, until time.Time) bool {
 	return !c.s.troubles.calm(from, until, "clock", "former clock", "Domains", of.ca.name+" accounts")
 }
 
-// lost checks that every right certificate that a CA has issued is stored, or
-// served by a node that could not store it. Of one that its Domain has turned
-// away from for another CA, key and order are kept in the archive. What a CA
-// lets us wait for may still be under way, until there is another one; and what
-// expires before it can be fetched is of no use.
+// lost checks that every right certificate that a CA has issued is stored. Of
+// one that its Domain has turned away from for another CA, key and order are
+// kept in the archive. What a CA lets us wait for may still be under way, until
+// there is another one; and what expires before it can be fetched is of no use.
 func (c *checker) lost() {
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
 	c.missing = slices.DeleteFunc(c.missing, func(of issuedBy) bool {
-		if c.s.witness.saw(of.cert) || c.served[sha256.Sum256(of.cert.DER)] {
+		if c.s.witness.saw(of.cert) {
 			return true
 		}
 		until, end := time.Now(), of.cert.Leaf.NotAfter
@@ -301,7 +268,7 @@ func (c *checker) lost() {
 		}
 		inVain := until.After(end) && calm(end) < 2*day
 		if !inVain && !c.forgivable(of, until) {
-			c.s.violate("%s issued %s at %v for %v, which was never stored nor served",
+			c.s.violate("%s issued %s at %v for %v, which was never stored",
 				of.ca.name, serial(of.cert.Leaf), of.cert.Issued, of.cert.Names)
 		}
 		return true

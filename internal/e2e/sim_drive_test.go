@@ -257,9 +257,6 @@ func (v *driver) change(what string, do func(domains []md.Domain) []md.Domain) {
 	v.domains = do(slices.Clone(v.domains))
 	v.declare(v.domains)
 	v.troubles.brief("Domains", what, time.Now(), 2*time.Hour) // until all nodes were told
-	if what == "rename" {
-		v.troubles.brief("renamed", "", time.Now(), 2*time.Hour)
-	}
 	v.traceConfig(what, v.domains)
 	v.mu.Unlock()
 }

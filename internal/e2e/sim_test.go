@@ -27,7 +27,7 @@ import (
 //     than it was made to forget, and one.
 //
 //   - Two certificates for the same need a reason, and none is lost that was
-//     issued: it is stored, or served by a node that cannot store it.
+//     issued: it has stood in the Store.
 //
 //   - Nothing is removed from the Store but what is old, and no Set is written
 //     at any version.
@@ -56,9 +56,6 @@ import (
 //   - While a node's clock is wrong, and a day longer, nothing has to be
 //     renewed, and for eight days limits may not be kept: times that it has
 //     written are obeyed until they are found out.
-//   - A Domain that was renamed begins to count its certificates anew.
-//   - Where a CA asks for patience without measure, a Domain that has no other
-//     may wait as long as it is given.
 //   - A certificate may be left behind, and another ordered, when the clock was
 //     wrong, the Domains have changed or the CA has forgotten its accounts in
 //     between; or when the Domain has turned to another CA before the first had

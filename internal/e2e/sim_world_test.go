@@ -138,11 +138,6 @@ func (s *sim) newCA(i int) *simCA {
 		},
 	}
 	limits := ca.CA.Limits
-	// It allows a little more than it says. A node that does not see how an order
-	// became invalid does not count that, and one that has to ask twice for a
-	// certificate counts it when it asks for the first time.
-	ca.CA.Limits.Failures.Count += 2
-	ca.CA.Limits.Certificates.Count++
 	ca.client = ca.Client()
 	ca.offer = md.CA{URL: ca.DirectoryURL(), Limits: acmeclient.Limits{
 		Orders:       acmeclient.Rate(limits.Orders),
@@ -248,7 +243,6 @@ func (s *sim) enter(n *simNode) {
 
 func (s *sim) leave(n *simNode, crashed bool) {
 	s.trace("%v ends; crashed: %v", n, crashed)
-	s.checker.lastWords(n)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.nodes[n.id] = nil

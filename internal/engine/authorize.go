@@ -79,39 +79,47 @@ func (is *acmeIssuer) whyNotReady(ctx context.Context, order *acmeclient.Order, 
 	if ctx.Err() != nil {
 		return err
 	}
-	if !errors.Is(err, acmeclient.ErrWait) {
-		is.job.FailedOrder = order.URL
-	}
 	var errs []error
+	counted := !errors.Is(err, acmeclient.ErrWait)
 	for _, p := range proofs {
 		authz, lookErr := is.session.Authorization(ctx, p.authz.URL)
 		if lookErr != nil && !errors.Is(err, acmeclient.ErrWait) {
 			// Some name has failed, maybe this one. One failure too many is
 			// counted rather than one that the CA counts and we do not.
-			is.ledger(is.ca).failed(ctx, nameOf(p.authz))
+			counted = is.ledger(is.ca).failed(ctx, nameOf(p.authz)) == nil && counted
 		}
 		if lookErr != nil || authz.Problem == nil {
 			continue
 		}
 		is.job.FailedChallenge = p.choices[0].offered.Type
-		is.ledger(is.ca).failed(ctx, nameOf(p.authz))
+		counted = is.ledger(is.ca).failed(ctx, nameOf(p.authz)) == nil && counted
 		why := *authz.Problem
 		why.Op, why.Name, why.URL = "prove control of the name", authz.Name, authz.URL
 		errs = append(errs, &why)
+	}
+	if counted { // else whoever looks at the order next counts once more
+		is.job.FailedOrder = order.URL
 	}
 	return cmp.Or(errors.Join(errs...), err)
 }
 
 // countFailures counts the failed validations of an order that has become
 // invalid unseen.
-func (is *acmeIssuer) countFailures(ctx context.Context, order *acmeclient.Order) {
-	is.job.FailedOrder = order.URL
+func (is *acmeIssuer) countFailures(ctx context.Context, order *acmeclient.Order) error {
 	for _, url := range order.Authorizations {
 		authz, err := is.session.Authorization(ctx, url)
+		if orderGone(err) {
+			continue
+		}
 		if err == nil && authz.Status == acmeclient.StatusInvalid {
-			is.ledger(is.ca).failed(ctx, nameOf(authz))
+			err = is.ledger(is.ca).failed(ctx, nameOf(authz))
+		}
+		if err != nil {
+			return err
 		}
 	}
+	is.job.FailedOrder = order.URL
+	return nil
 }
 
 // pending reads the order's authorizations and returns those that are not
@@ -133,7 +141,9 @@ func (is *acmeIssuer) pending(ctx context.Context, order *acmeclient.Order) ([]*
 		case acmeclient.StatusPending, acmeclient.StatusProcessing:
 		default:
 			if authz.Status == acmeclient.StatusInvalid { // and nobody has counted it
-				is.ledger(is.ca).failed(ctx, nameOf(authz))
+				if err := is.ledger(is.ca).failed(ctx, nameOf(authz)); err != nil {
+					return nil, err
+				}
 			}
 			return nil, fmt.Errorf("%w: its authorization for %s is %s", errSpent, authz.Name, authz.Status)
 		}

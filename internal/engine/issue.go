@@ -129,7 +129,9 @@ func (is *acmeIssuer) resume(ctx context.Context, t acmeclient.KeyType) (record.
 		issued := order.Status == acmeclient.StatusValid || order.Status == acmeclient.StatusProcessing
 		is.spent[c.Order] = !issued
 		if order.Status == acmeclient.StatusInvalid && is.job.FailedOrder != c.Order {
-			is.countFailures(ctx, order) // nobody was there to see it
+			if err := is.countFailures(ctx, order); err != nil { // nobody was there to see it
+				return none, nil, err
+			}
 			if _, err := is.ledger(is.ca).open(ctx, is.def.Names, is.task.asked()); err != nil {
 				return none, nil, err // they were all that the CA allows
 			}

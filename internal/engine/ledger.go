@@ -173,15 +173,17 @@ func (l ledger) change(ctx context.Context, name string, change func(record.Limi
 }
 
 // failed counts a failed validation of a name.
-func (l ledger) failed(ctx context.Context, name string) {
+func (l ledger) failed(ctx context.Context, name string) error {
 	failures := rate(l.limits.Failures)
 	if failures.Count <= 0 {
-		return
+		return nil
 	}
-	l.warn(name, l.change(ctx, name, func(limit record.Limit) (record.Limit, bool) {
+	err := l.change(ctx, name, func(limit record.Limit) (record.Limit, bool) {
 		limit.Failures = policy.Bucket{Full: limit.Failures}.Take(failures, 1, l.e.now()).Full
 		return limit, true
-	}))
+	})
+	l.warn(name, err)
+	return err
 }
 
 // heard writes down what a CA has said of its limits.
