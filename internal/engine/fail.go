@@ -24,7 +24,7 @@ func (a *attempt) fail(ctx context.Context, err error, now time.Time) {
 		j.Panics++
 	}
 	f := policy.Failure{
-		RetryAt: a.retryAt(err, now), Left: a.left(now), Costly: errors.Is(err, errBadCertificate),
+		RetryAt: a.retryAt(err, now), Left: a.left(now), Lacking: a.urgent(now), Costly: errors.Is(err, errBadCertificate),
 	}
 	count := j.Errors
 	if errors.As(err, new(*storeError)) {

@@ -261,19 +261,22 @@ func (a *attempt) certificateAllowed() error {
 // countCertificate counts the certificate that the CA issues for an order,
 // once.
 func (a *attempt) countCertificate(order string) {
-	if a.job.Counted == order {
+	now, r := a.e.now(), rate(a.ca.Allowed().Certificates)
+	key := a.issuedKey()
+	if a.job.Counted == order { // before it was finalized: the CA may have issued as late as now
+		if full, ok := a.job.Issued[key]; ok {
+			a.job.Issued[key] = policy.Bucket{Full: full}.Late(r, now).Full
+		}
 		return
 	}
 	a.job.Counted = order
-	now := a.e.now()
 	issued := make(map[string]time.Time)
 	for key, full := range a.job.Issued {
 		if full.After(now) {
 			issued[key] = full
 		}
 	}
-	key := a.issuedKey()
-	if r := rate(a.ca.Allowed().Certificates); r.Count > 0 {
+	if r.Count > 0 {
 		issued[key] = policy.Bucket{Full: issued[key]}.Take(r, 1, now).Full
 	}
 	a.job.Issued = issued

@@ -76,6 +76,8 @@ type Failure struct {
 	// Left is what is left of the life of the certificates in use; zero: there
 	// are none, or they have expired.
 	Left time.Duration
+	// Lacking: a name has no certificate in date, though others have.
+	Lacking bool
 }
 
 // Retry is when the next attempt may be made after errors failures in a row:
@@ -93,10 +95,10 @@ func Retry(f Failure, base time.Duration, errors int, now time.Time, jitter floa
 	if f.Permanent {
 		delay = MaxRetryDelay
 	}
-	switch {
-	case f.Left > 0: // there must be time for some attempts more
+	if f.Left > 0 { // there must be time for some attempts more
 		delay = min(delay, max(f.Left/10, Backoff(base, 1, jitter)))
-	case !f.Permanent: // nothing that is in date is served meanwhile
+	}
+	if (f.Left <= 0 || f.Lacking) && !f.Permanent { // nothing that is in date is served meanwhile
 		delay = min(delay, max(scatter(urgentDelay, jitter), Backoff(base, 1, jitter)))
 	}
 	at := now.Add(delay)

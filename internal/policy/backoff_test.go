@@ -125,6 +125,8 @@ func TestRetry(t *testing.T) {
 			policy.Failure{Permanent: true, Left: time.Minute}, 1, time.Hour},
 		{"waits longer after a permanent problem if the CA says so",
 			policy.Failure{Permanent: true, RetryAt: in(3 * day)}, 1, 3 * day},
+		{"waits some hours where a name has nothing in date", policy.Failure{Left: 60 * day, Lacking: true}, 20, 4 * time.Hour},
+		{"waits a day where that is the name's fault", policy.Failure{Left: 60 * day, Lacking: true, Permanent: true}, 20, day},
 		{"obeys the CA for a week", policy.Failure{RetryAt: in(7 * day)}, 1, 7 * day},
 		{"obeys the CA for no more than a week", policy.Failure{RetryAt: in(8 * day)}, 1, 7 * day},
 		{"obeys no CA for millennia",

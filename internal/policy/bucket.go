@@ -67,6 +67,18 @@ func (b Bucket) Give(r Rate) Bucket {
 	return Bucket{Full: b.Full.Add(-r.each()).UTC()}
 }
 
+// Late returns the Bucket when the token that was taken last may have been taken
+// as late as now.
+func (b Bucket) Late(r Rate, now time.Time) Bucket {
+	if r.Count <= 0 || r.Per <= 0 {
+		return b
+	}
+	if least := now.Add(r.each()); b.Full.Before(least) {
+		return Bucket{Full: least.UTC()}
+	}
+	return b
+}
+
 // Out is how many of n tokens that were taken before, when this was the Bucket
 // that they left, have not come back meanwhile.
 func (b Bucket) Out(r Rate, n int, now time.Time) int {

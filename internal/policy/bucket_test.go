@@ -124,3 +124,18 @@ func TestBucketGive(t *testing.T) {
 		t.Errorf("a full bucket became %v", got)
 	}
 }
+
+// A token may be taken later than it was counted: then it comes back later.
+func TestBucketLate(t *testing.T) {
+	r := policy.Rate{Count: 5, Per: 5 * time.Hour}
+	counted := policy.Bucket{}.Take(r, 1, start)
+	if got, want := counted.Late(r, start.Add(time.Hour)).Full, start.Add(2*time.Hour); !got.Equal(want) {
+		t.Errorf("taken an hour later, the bucket is full at %v, want %v", got, want)
+	}
+	if got, want := counted.Take(r, 4, start).Late(r, start.Add(time.Hour)).Full, start.Add(5*time.Hour); !got.Equal(want) {
+		t.Errorf("with others before, the bucket is full at %v, want %v: nothing changes", got, want)
+	}
+	if got := (policy.Bucket{}).Late(policy.Rate{}, start); !got.Full.IsZero() {
+		t.Errorf("without a limit, the bucket is full at %v", got.Full)
+	}
+}
