@@ -44,6 +44,9 @@ func (a *attempt) readJob(ctx context.Context) error {
 	}
 	a.job.Told = latestTold(a.job.Told, ours.Told, a.e.now())
 	setRight(a.job, a.e.now())
+	// Another process may have tried this configuration meanwhile: the delay
+	// after its failure is for all of them.
+	a.reconfigured = a.reconfigured && a.job.For != a.def.print
 	return nil
 }
 
