@@ -365,11 +365,11 @@ func (a *attempt) stageComplete(ctx context.Context, cred record.Credential, wan
 	return err
 }
 
-// keepUnwanted keeps in the archive what is staged of key types that are not
-// wanted any more: something may have been issued for it.
+// keepUnwanted keeps in the archive what is staged, but will not be a part of the
+// whole Set: something may have been issued for it.
 func (a *attempt) keepUnwanted(ctx context.Context, staged *record.Set) error {
 	for _, c := range staged.Credentials {
-		if slices.Contains(a.def.KeyTypes, acmeclient.KeyType(c.KeyType)) {
+		if slices.Contains(a.def.KeyTypes, acmeclient.KeyType(c.KeyType)) && a.useful(&c) {
 			continue
 		}
 		if err := a.keepInArchive(ctx, c); err != nil {
@@ -379,12 +379,19 @@ func (a *attempt) keepUnwanted(ctx context.Context, staged *record.Set) error {
 	return nil
 }
 
+// useful reports whether a staged credential goes into the whole Set. One that
+// an order was left for, such as that of a Renew that has failed, does not take
+// the place of what is in use.
+func (a *attempt) useful(c *record.Credential) bool {
+	return a.active.Credential(c.KeyType) == nil || checkCredential(c, a.def.Names, a.e.now()) == nil
+}
+
 // whole is the Set that a complete staged one becomes: a credential for each
 // key type, in the Domain's order, the others from what is active.
 func (a *attempt) whole(staged *record.Set) *record.Set {
 	set := new(record.Set)
 	for _, t := range a.def.KeyTypes {
-		if c := staged.Credential(string(t)); c != nil {
+		if c := staged.Credential(string(t)); c != nil && a.useful(c) {
 			set.Credentials = append(set.Credentials, *c)
 		} else if c := a.active.Credential(string(t)); c != nil {
 			set.Credentials = append(set.Credentials, *c)
