@@ -91,7 +91,9 @@ func (a *attempt) conclude(ctx context.Context, err error) error {
 // failures are not ours to forget, unless nobody has gone on for a day.
 func (a *attempt) dueElsewhere() bool {
 	j := a.job
-	if a.task.asked() || a.reconfigured || len(j.Trials) == 0 || a.stagedComplete() {
+	// With what is cleared, this renewal has come to its end, after a failure
+	// that was none: the Store had activated it.
+	if a.task.asked() || a.reconfigured || len(j.Trials) == 0 || a.stagedComplete() || a.cleared {
 		return false
 	}
 	replaced := a.active == nil || a.active.When().After(j.LastRun)
