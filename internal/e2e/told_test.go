@@ -327,3 +327,30 @@ func TestANotifierThatEndsItsGoroutine(t *testing.T) {
 		}
 	})
 }
+
+// A Notifier that has accepted Renewed does not hear it again because the Store
+// has written the Job before that, and its answer was lost.
+func TestRenewedIsToldOnceThoughAnAnswerOfTheStoreIsLost(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		var d diary
+		var active, lost atomic.Bool
+		m := w.manager(md.Domain{Names: []string{"example.com"}})
+		m.Notifier = &d
+		m.Store = &storetest.Faulty{Store: w.store, Fault: func(op storetest.Op) storetest.Fault {
+			switch {
+			case op.Kind != "put":
+			case strings.HasPrefix(op.Key, "domains/"):
+				active.Store(true)
+			case strings.HasPrefix(op.Key, "jobs/") && active.Load() && !lost.Swap(true):
+				return storetest.FaultAfter
+			}
+			return storetest.FaultNone
+		}}
+		n := w.start(m)
+		time.Sleep(2 * day)
+		n.stopped()
+		if got := d.count(status.Renewed); got != 1 || !lost.Load() {
+			t.Errorf("%d Renewed events, want 1", got)
+		}
+	})
+}

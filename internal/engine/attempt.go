@@ -53,6 +53,8 @@ type attempt struct {
 	staged        *record.Set   // nil if nothing is staged
 	stagedVersion store.Version
 
+	accepted string // Job.Announced of a Job of ours that the Store does not have
+
 	activateAt time.Time // when the staged Set may be activated, if it waits
 
 	vetoedUntil time.Time // zero: the attempt was not vetoed

@@ -38,6 +38,7 @@ func (a *attempt) readJob(ctx context.Context) error {
 				job.Revocations = append(job.Revocations, r)
 			}
 		}
+		a.accepted = ours.Announced
 		a.job = job
 	default:
 		a.job = job

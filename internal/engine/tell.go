@@ -102,10 +102,13 @@ func (a *attempt) announce(ctx context.Context) {
 	hash, certs := a.d.newest()
 	a.e.mu.Unlock()
 	now := a.e.now()
-	if !due || now.Before(a.job.AnnounceAt) {
+	if !due || now.Before(a.job.AnnounceAt) && hash != a.accepted {
 		return
 	}
-	err := a.notify(ctx, status.Event{Kind: status.Renewed, Certificates: describe(certs)})
+	var err error
+	if hash != a.accepted {
+		err = a.notify(ctx, status.Event{Kind: status.Renewed, Certificates: describe(certs)})
+	}
 	j := a.job
 	if err == nil {
 		j.Announced, j.AnnounceErrors, j.AnnounceAt = hash, 0, time.Time{}
