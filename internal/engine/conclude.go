@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/manageddomains/md/acmeclient"
 	"github.com/manageddomains/md/internal/policy"
+	"github.com/manageddomains/md/internal/record"
 	"github.com/manageddomains/md/status"
 )
 
@@ -125,9 +127,23 @@ func (a *attempt) succeed(now time.Time) {
 // postpone has a renewal that was vetoed, or refused, before it began begin
 // later: a CA that was not asked has not had its share of the time.
 func (a *attempt) postpone() {
-	if j := a.job; j.Errors+j.Waits+j.Blocks == 0 && a.staged == nil {
+	if j := a.job; j.Errors+j.Waits+j.Blocks == 0 && !a.ordered() {
 		j.CA, j.Trials, j.Left = "", nil, 0
 	}
+}
+
+// ordered reports whether something was ordered since the renewal began. What is
+// staged may be older: a Renew that has failed leaves its order.
+func (a *attempt) ordered() bool {
+	var began time.Time
+	for _, t := range a.job.Trials {
+		if began.IsZero() || t.Since.Before(began) {
+			began = t.Since
+		}
+	}
+	return a.staged != nil && slices.ContainsFunc(a.staged.Credentials, func(c record.Credential) bool {
+		return !c.When.Before(began.Truncate(time.Second)) // as it is written in Sets
+	})
 }
 
 // showWaiting has the status tell of certificates that wait for activation.
