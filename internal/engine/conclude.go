@@ -62,7 +62,8 @@ func (a *attempt) conclude(ctx context.Context, err error) error {
 		writing = late
 	}
 	now := a.e.now()
-	if result == failed || result == succeeded && a.upToDate {
+	ordered := result == waiting && errors.Is(err, acmeclient.ErrWait) // the CA works on this configuration
+	if result == failed || ordered || result == succeeded && a.upToDate {
 		a.job.For = a.def.print
 	}
 	switch result {
