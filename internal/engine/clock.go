@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/manageddomains/md/internal/policy"
@@ -24,7 +25,7 @@ func setRight(j *record.Job, now time.Time) bool {
 	j.RevokeAt = notAfter(j.RevokeAt, now.Add(policy.MaxRetryDelay))
 	ahead := j.LastRun.Sub(now)
 	if ahead <= clocksApart {
-		return false
+		return forgetAhead(j, now)
 	}
 	j.LastRun = now.UTC()
 	j.NextRun = sooner(j.NextRun, ahead)
@@ -34,6 +35,18 @@ func setRight(j *record.Job, now time.Time) bool {
 		j.Trials[url] = t
 	}
 	return true
+}
+
+// forgetAhead has renewals begin again that have begun by a clock that was
+// ahead, in attempts of which no end was written down: what was left of the
+// time then was less than is left. It reports whether there were any.
+func forgetAhead(j *record.Job, now time.Time) bool {
+	n := len(j.Trials)
+	maps.DeleteFunc(j.Trials, func(_ string, t record.Trial) bool { return t.Since.Sub(now) > clocksApart })
+	if _, asked := j.Trials[j.CA]; !asked {
+		j.CA = ""
+	}
+	return len(j.Trials) < n
 }
 
 // wrongClock says so if a certificate that has just come is out of date: then
