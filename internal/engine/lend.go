@@ -77,6 +77,9 @@ func (e *Engine) findLenders(ctx context.Context) {
 			needy = append(needy, d)
 		}
 	}
+	if len(needy) == 0 {
+		e.unlisted = false // nobody waits for it any more
+	}
 	e.mu.Unlock()
 	if len(needy) == 0 {
 		return

@@ -128,3 +128,14 @@ func countKeys(t *testing.T, s store.Store, prefix string) int {
 	}
 	return n
 }
+
+// What could not be listed at a start is not looked for any more once nothing is
+// lacking: that would sort all Domains, however many, every minute for ever.
+func TestNothingIsSearchedForOnceNothingIsLacking(t *testing.T) {
+	e := New(Config{Store: new(store.Memory)})
+	e.unlisted = true
+	e.findLenders(t.Context())
+	if e.unlisted {
+		t.Error("it is looked for again and again")
+	}
+}
