@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/manageddomains/md/acmeclient"
@@ -18,7 +19,7 @@ func (a *attempt) askRenewalInfo(ctx context.Context) {
 	now := a.e.now()
 	infos := make(map[string]record.RenewalInfo)
 	if a.def.ARI {
-		for _, c := range a.served() {
+		for _, c := range a.askedAbout() {
 			if c.id == "" {
 				continue
 			}
@@ -36,6 +37,21 @@ func (a *attempt) askRenewalInfo(ctx context.Context) {
 		infos = nil
 	}
 	a.job.ARI = infos
+}
+
+// askedAbout are the certificates in use, and those that are served in their
+// place: where the active ones are worse, or wait for a key. By these it is said
+// when to ask again.
+func (a *attempt) askedAbout() []certificate {
+	certs := slices.Clone(a.served())
+	a.e.mu.Lock()
+	defer a.e.mu.Unlock()
+	for _, s := range a.d.certs {
+		if !slices.ContainsFunc(certs, func(c certificate) bool { return c.id == s.id }) {
+			certs = append(certs, s)
+		}
+	}
+	return certs
 }
 
 func (a *attempt) renewalInfo(ctx context.Context, c certificate, old record.RenewalInfo, now time.Time) record.RenewalInfo {
