@@ -257,10 +257,11 @@ func clientOf(hello *tls.ClientHelloInfo) netip.Prefix {
 // certificate for name: no longer than OnDemandWait, and only while an attempt
 // is under way or about to be.
 func (e *Engine) await(ctx context.Context, d *domain, name string) {
-	if !e.beginWait(d) {
+	on := e.beginWait(d)
+	if on == nil {
 		return
 	}
-	defer e.endWait(d)
+	defer e.endWait(on)
 	ctx, cancel := context.WithTimeout(ctx, e.cfg.OnDemandWait)
 	defer cancel()
 	for {
@@ -280,20 +281,23 @@ func (e *Engine) await(ctx context.Context, d *domain, name string) {
 	}
 }
 
-func (e *Engine) beginWait(d *domain) bool {
+// beginWait counts a handshake that waits for d; it returns nil if it is not to.
+func (e *Engine) beginWait(d *domain) *onDemand {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if d.onDemand == nil || e.waiting >= maxWaiting || d.onDemand.waiting >= maxWaitingFor {
-		return false
+	on := d.onDemand
+	if on == nil || e.waiting >= maxWaiting || on.waiting >= maxWaitingFor {
+		return nil
 	}
-	d.onDemand.waiting++
+	on.waiting++
 	e.waiting++
-	return true
+	return on
 }
 
-func (e *Engine) endWait(d *domain) {
+// endWait is for a Domain that may have been declared meanwhile.
+func (e *Engine) endWait(on *onDemand) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	d.onDemand.waiting--
+	on.waiting--
 	e.waiting--
 }
