@@ -241,6 +241,8 @@ func (a *attempt) confirm(ctx context.Context, decision policy.Decision) error {
 	}
 	def, err := e.allowed(ctx, a.def.Names[0], nil)
 	switch {
+	case a.declared(): // and the answer counts for nothing
+		return nil
 	case errors.Is(err, ErrNotManaged):
 		return a.forget(err)
 	case err != nil && !decision.Due():
@@ -256,6 +258,18 @@ func (a *attempt) confirm(ctx context.Context, decision policy.Decision) error {
 	}
 	a.def = def
 	return e.declare(def)
+}
+
+// declared reports whether the Domain, which was on demand when the attempt
+// began, was declared meanwhile. The attempt goes on with that then.
+func (a *attempt) declared() bool {
+	a.e.mu.Lock()
+	defer a.e.mu.Unlock()
+	if a.d.removed || a.d.onDemand == a.on {
+		return false
+	}
+	a.def, a.on = a.d.def, nil
+	return true
 }
 
 // unused reports whether nobody asks for the Domain any more: nothing is renewed
@@ -298,8 +312,12 @@ func (a *attempt) bury(ctx context.Context) error {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if a.d.removed || a.d.onDemand != a.on { // it was declared meanwhile: an attempt sees what the Store has left
+		a.d.due = e.now()
+		return err
+	}
 	e.forget(a.d)
-	e.table.Remove(a.def.Names, a.def.Name)
+	e.table.Remove(a.d.def.Names, a.d.def.Name) // which may have more than when the attempt began
 	e.announceChange()
 	return err
 }
