@@ -77,7 +77,9 @@ func (e *Engine) readFiles(ctx context.Context, d *domain) error {
 		now.certs = certificatesOf(set)
 		var creds []*live.Credential
 		if creds, now.err = e.credentials(ctx, d, set); now.err == nil {
-			now.site = &live.Site{Domain: def.Name, Credentials: creds}
+			e.mu.Lock()
+			now.site = d.siteOf(creds)
+			e.mu.Unlock()
 		}
 	}
 	if now.err != nil && old != nil {

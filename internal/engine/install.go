@@ -94,10 +94,14 @@ func (e *Engine) serve(d *domain) {
 			continue
 		}
 		if borrowed := e.lent(name); borrowed != nil {
-			e.table.Put([]string{name}, &live.Site{Domain: d.def.Name, Credentials: borrowed})
+			e.table.Put([]string{name}, d.siteOf(borrowed))
 		} else {
 			own = append(own, name)
 		}
+	}
+	if d.onDemand != nil { // who asks for them waits until they are covered
+		e.table.Put(own, d.siteOf(nil))
+		return
 	}
 	e.table.Put(own, d.site)
 }

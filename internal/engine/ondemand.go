@@ -164,7 +164,7 @@ func (e *Engine) ask(ctx context.Context, name string, hello *tls.ClientHelloInf
 	}
 	def, err := e.allowed(ctx, name, hello)
 	if err == nil {
-		err = e.declare(def)
+		err = e.declare(def, true)
 	}
 	switch {
 	case err == nil:

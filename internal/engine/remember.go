@@ -40,8 +40,8 @@ const recallSpread = time.Hour
 
 // declare adds a Domain that OnDemand has allowed, or gives it another
 // definition. What is declared comes first: neither its Names nor its DNS names
-// can be had on demand.
-func (e *Engine) declare(def *Domain) error {
+// can be had on demand. Wanted says that a client asks for it.
+func (e *Engine) declare(def *Domain, wanted bool) error {
 	def.print = def.fingerprint(e.cfg.AcceptTerms)
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -59,6 +59,9 @@ func (e *Engine) declare(def *Domain) error {
 		return nil
 	}
 	d.onDemand.askAt = time.Time{}
+	if wanted {
+		d.want()
+	}
 	e.lendLost(d, def.Names)
 	gone := without(d.def.Names, def.Names)
 	e.redefine(d, def)
@@ -74,6 +77,24 @@ func (e *Engine) addOnDemand(def *Domain) *domain {
 	e.serve(d)
 	e.announceChange()
 	return d
+}
+
+// want notes that a client asks for d, also if it cannot be served yet. e.mu is
+// held.
+func (d *domain) want() {
+	if d.onDemand != nil {
+		d.onDemand.asked.Store(true)
+	}
+}
+
+// siteOf makes a Site of credentials that d does not serve otherwise. e.mu is
+// held.
+func (d *domain) siteOf(creds []*live.Credential) *live.Site {
+	s := &live.Site{Domain: d.def.Name, Credentials: creds}
+	if d.onDemand != nil {
+		s.Asked = &d.onDemand.asked
+	}
+	return s
 }
 
 // owner returns the Domain that has name itself, not a wildcard for it. e.mu is
@@ -257,7 +278,7 @@ func (a *attempt) confirm(ctx context.Context, decision policy.Decision) error {
 		return a.forget(fmt.Errorf("OnDemand has returned the Domain %q for it", def.Name))
 	}
 	a.def = def
-	return e.declare(def)
+	return e.declare(def, false)
 }
 
 // declared reports whether the Domain, which was on demand when the attempt

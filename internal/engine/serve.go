@@ -81,6 +81,7 @@ func (e *Engine) firstCertificate(hello *tls.ClientHelloInfo, name string) (*tls
 		return nil, fmt.Errorf("%w: %.253q", ErrNotManaged, hello.ServerName)
 	}
 	unread, def := !d.loaded, d.def
+	d.want()
 	e.mu.Unlock()
 	if unread {
 		ctx, cancel := context.WithTimeout(helloContext(hello), firstRead)
