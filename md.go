@@ -980,7 +980,7 @@ func (m *Manager) Serve(ctx context.Context, h http.Handler, plain, secure net.L
 	servers := &front.Servers{
 		Plain: plain, PlainHandler: m.HTTPHandler(h),
 		Secure: secure, Handler: m.HTTPSHandler(h), TLS: m.TLSConfig(),
-		Logger: m.logger(),
+		Logger: m.logger(), Patience: e.Patience(),
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return servers.Run(ctx) })

@@ -253,6 +253,14 @@ func clientOf(hello *tls.ClientHelloInfo) netip.Prefix {
 	return prefix
 }
 
+// Patience is how long a handshake may be kept waiting, beyond what it takes.
+func (e *Engine) Patience() time.Duration {
+	if e.cfg.OnDemand == nil {
+		return 0
+	}
+	return askLimit + max(e.cfg.OnDemandWait, 0)
+}
+
 // await lets a handshake wait until a Domain that was allowed on demand has a
 // certificate for name: no longer than OnDemandWait, and only while an attempt
 // is under way or about to be.

@@ -49,6 +49,10 @@ type Servers struct {
 	TLS           *tls.Config  // for Secure; it is not changed
 	Logger        *slog.Logger // nil: slog.Default()
 
+	// Patience is what a handshake may take beyond the usual ten seconds,
+	// because it waits for its certificate.
+	Patience time.Duration
+
 	// Grace is how long requests may take to end after the context has.
 	// Zero means ten seconds; a negative one ends them at once.
 	Grace time.Duration
@@ -85,6 +89,7 @@ func (s *Servers) Run(ctx context.Context) error {
 	if s.Secure != nil {
 		start(s.Handler, func(server *http.Server) error {
 			secure(server, s.TLS)
+			server.ReadHeaderTimeout += s.Patience // net/http has no other for handshakes
 			return wrap("secure", server.ServeTLS(s.Secure, "", ""))
 		})
 	}
