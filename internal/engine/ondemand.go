@@ -263,7 +263,7 @@ func (e *Engine) Patience() time.Duration {
 
 // await lets a handshake wait until a Domain that was allowed on demand has a
 // certificate for name: no longer than OnDemandWait, and only while an attempt
-// is under way or about to be.
+// is under way or will be in that time: another process may work on it.
 func (e *Engine) await(ctx context.Context, d *domain, name string) {
 	on := e.beginWait(d)
 	if on == nil {
@@ -272,10 +272,11 @@ func (e *Engine) await(ctx context.Context, d *domain, name string) {
 	defer e.endWait(on)
 	ctx, cancel := context.WithTimeout(ctx, e.cfg.OnDemandWait)
 	defer cancel()
+	until := e.now().Add(e.cfg.OnDemandWait)
 	for {
 		e.mu.Lock()
 		changed := e.changed
-		atWork := e.running && !d.removed && (d.state != idle || !d.due.After(e.now()))
+		atWork := e.running && !d.removed && (d.state != idle || !d.due.After(until))
 		over := !atWork || d.covers([]string{name}, e.now())
 		e.mu.Unlock()
 		if over {
