@@ -136,6 +136,7 @@ type Engine struct {
 	orphans    []orphan
 	unsearched bool           // orphans are to be looked for again
 	unlisted   bool           // that was tried, and the Store could not list them
+	unrecalled bool           // not all that was allowed on demand could be read
 	hanging    map[*hook]bool // calls that have not returned in time
 	graceEnds  time.Time      // for all of them, while Run ends; zero: each has its own
 	leaser     *store.Leaser

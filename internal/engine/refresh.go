@@ -18,6 +18,7 @@ func (e *Engine) refresh(ctx context.Context) {
 	defer e.endRefresh()
 	_ = e.guarded(e.log, func() error {
 		e.noteUse()
+		e.recallAgain(ctx)
 		e.lookAtAll(ctx)
 		e.searchAgain(ctx)
 		e.watchFiles(ctx)

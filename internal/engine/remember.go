@@ -137,7 +137,24 @@ func (e *Engine) recall(ctx context.Context) error {
 			group.Go(func() error { return e.recallOne(ctx, name) })
 		}
 	}
-	return group.Wait()
+	err := group.Wait()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.unrecalled = err != nil
+	return err
+}
+
+// recallAgain adds what could not be read at the start.
+func (e *Engine) recallAgain(ctx context.Context) {
+	e.mu.Lock()
+	unrecalled := e.unrecalled
+	e.mu.Unlock()
+	if !unrecalled || e.recall(ctx) != nil { // which was logged at the start
+		return
+	}
+	if err := e.Load(ctx); err != nil && ctx.Err() == nil {
+		e.log.Warn("not all that was allowed on demand could be read from the Store; trying again", "error", err)
+	}
 }
 
 func (e *Engine) recallOne(ctx context.Context, name string) error {
