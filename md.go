@@ -1056,9 +1056,13 @@ func (m *Manager) onDemand() func(context.Context, string, *tls.ClientHelloInfo)
 }
 
 // recall returns the Domain that was allowed on demand, of which only the
-// names are remembered.
+// names are remembered. What it takes to order for them is for OnDemand to say,
+// which is asked before that.
 func (m *Manager) recall(name string, names []string) (*engine.Domain, error) {
-	return m.resolveOne(Domain{Name: name, Names: names})
+	r := newResolver(m, nil)
+	d := Domain{Name: name, Names: names}
+	def := r.served(place{domain: d.label(0)}, d)
+	return def, errors.Join(r.errs...)
 }
 
 // store returns the Store that was meant.
@@ -1155,8 +1159,17 @@ func (r *resolver) manager(m *Manager) {
 }
 
 func (r *resolver) domain(i int, d Domain) *engine.Domain {
-	def := &engine.Domain{Name: d.Name}
 	at := place{domain: d.label(i)}
+	def := r.served(at, d)
+	r.oneName(at, def)
+	r.neededContacts(at, def)
+	r.provable(at, def)
+	return def
+}
+
+// served is domain, whether a CA can issue for it or not.
+func (r *resolver) served(at place, d Domain) *engine.Domain {
+	def := &engine.Domain{Name: d.Name}
 	def.Names, def.Shown = r.namesOf(at, d.Names)
 	if def.Name == "" && len(def.Names) > 0 {
 		def.Name = def.Names[0]
@@ -1164,10 +1177,7 @@ func (r *resolver) domain(i int, d Domain) *engine.Domain {
 	r.identity(at, def)
 	d = r.filled(d)
 	r.rest(at, d, def)
-	r.oneName(at, def)
-	r.neededContacts(at, def)
 	def.Challengers = r.challengers(at, d.Challengers)
-	r.provable(at, def)
 	return def
 }
 
