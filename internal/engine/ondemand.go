@@ -43,6 +43,7 @@ func parentRate() policy.Rate { return policy.Rate{Count: 64, Per: time.Hour} }
 type demand struct {
 	mu      sync.Mutex // never held across a question
 	asking  map[string]*flight
+	calls   int                       // of OnDemand for a handshake that have not returned
 	refused lately[string, time.Time] // until when
 	clients lately[netip.Prefix, policy.Bucket]
 	parents lately[string, policy.Bucket]
@@ -136,7 +137,7 @@ func (d *demand) join(name string) (f *flight, mine bool, err error) {
 	if until, ok := d.refused.get(name); ok && time.Now().Before(until) {
 		return nil, false, fmt.Errorf("%s was refused a moment ago", name)
 	}
-	if len(d.asking) >= maxAsking {
+	if max(len(d.asking), d.calls) >= maxAsking { // also with those that were left behind
 		return nil, false, fmt.Errorf("%s: too many names are asked for", name)
 	}
 	if d.asking == nil {
@@ -193,6 +194,9 @@ func (e *Engine) allowed(ctx context.Context, name string, hello *tls.ClientHell
 	defer cancel()
 	answer := make(chan *Domain, 1) // one that comes too late goes nowhere
 	err := e.hook(ctx, "OnDemand for "+name, func(ctx context.Context) error {
+		if hello != nil {
+			defer e.demand.call()()
+		}
 		def, err := e.cfg.OnDemand(ctx, name, hello)
 		answer <- def
 		return err
@@ -205,6 +209,18 @@ func (e *Engine) allowed(ctx context.Context, name string, hello *tls.ClientHell
 		return nil, fmt.Errorf("OnDemand has returned a Domain without %s", name)
 	}
 	return def, nil
+}
+
+// call counts a call of OnDemand, until what it returns is called.
+func (d *demand) call() (returned func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.calls++
+	return func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.calls--
+	}
 }
 
 // spend takes a question from the budgets of the client and of the registered
