@@ -195,8 +195,8 @@ func (e *Engine) unready(names []string) (wait bool, err error) {
 	look := func(d *domain, names []string) {
 		switch {
 		case err != nil, d.covers(names, now):
-		case d.job.Permanent && !d.reconfigured && d.state == idle:
-			err = fmt.Errorf("%w for %s: %s", ErrNotReady, d.def.Name, d.job.LastError)
+		case d.helpNeeded() != "":
+			err = fmt.Errorf("%w for %s: %s", ErrNotReady, d.def.Name, d.helpNeeded())
 		default:
 			wait = true
 		}
@@ -218,6 +218,24 @@ func (e *Engine) unready(names []string) (wait bool, err error) {
 		}
 	}
 	return wait, err
+}
+
+// helpNeeded is why d will not get certificates unless somebody helps, empty
+// if it may. e.mu is held.
+func (d *domain) helpNeeded() string {
+	switch {
+	case d.state != idle || !d.loaded || d.unopened != nil:
+		return ""
+	case d.job.Permanent && !d.reconfigured:
+		return d.job.LastError
+	case d.waiting != nil && d.def.HoldActivation:
+		return "the certificates wait until somebody calls Activate"
+	case d.waiting != nil || !d.def.Manual:
+		return ""
+	case d.filesError() != nil:
+		return d.filesError().Error()
+	}
+	return "nothing is ordered for it until somebody calls Renew"
 }
 
 // covers reports whether d has a certificate in date for each of names.
