@@ -65,8 +65,9 @@ func (e *Engine) readFiles(ctx context.Context, d *domain) error {
 		return nil
 	}
 	seen := stampsOf(def.Files)
-	if old != nil && slices.Equal(seen, old.seen) {
-		return old.err
+	same := old != nil && slices.Equal(seen, old.seen)
+	if same && old.err == nil {
+		return nil
 	}
 	set, err := readPairs(def.Files)
 	if err == nil && !slices.Equal(seen, stampsOf(def.Files)) {
@@ -81,6 +82,9 @@ func (e *Engine) readFiles(ctx context.Context, d *domain) error {
 			now.site = d.siteOf(creds)
 			e.mu.Unlock()
 		}
+	}
+	if same && now.err != nil && now.err.Error() == old.err.Error() { // which may end without a change of the files
+		return old.err
 	}
 	if now.err != nil && old != nil {
 		now.site, now.certs = old.site, old.certs

@@ -1,0 +1,41 @@
+package e2e_test
+
+import (
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/manageddomains/md"
+)
+
+// The process may not open the files at the start, which ends without a change
+// of them: too many were open, or they could not be read by it.
+func TestFilesThatCouldNotBeOpenedAreReadAgain(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		p := newPair(t)
+		p.write(mint(t, 1, 40*day, "example.test"))
+		m := w.manager(md.Domain{Names: []string{"example.test"}, CertFiles: []string{p.cert}, KeyFiles: []string{p.key}})
+		var before syscall.Rlimit
+		if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &before); err != nil {
+			t.Fatal(err)
+		}
+		none := before
+		none.Cur = 0
+		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &none); err != nil {
+			t.Skip(err)
+		}
+		err := m.Load(t.Context())
+		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &before); err != nil {
+			t.Fatal(err)
+		}
+		if err == nil {
+			t.Fatal("the files could be read")
+		}
+		n := w.start(m)
+		defer n.stopped()
+		time.Sleep(5 * time.Minute)
+		if got := servedSerial(t, m, "example.test"); got != 1 {
+			t.Errorf("serial %d is served, want 1", got)
+		}
+	})
+}
