@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -229,6 +230,9 @@ func readPair(p FilePair) (record.Credential, error) {
 		return none, err
 	}
 	pair, err := tls.X509KeyPair(cert, key)
+	if err == nil && torn(cert) {
+		err = errors.New("the chain breaks off within a certificate")
+	}
 	if err != nil {
 		return none, fmt.Errorf("%s and %s: %w", p.Cert, p.Key, err)
 	}
@@ -240,6 +244,15 @@ func readPair(p FilePair) (record.Credential, error) {
 		Meta: record.Meta{KeyType: string(acmeclient.KeyTypeOf(pair.Leaf.PublicKey))},
 		Key:  der, Chain: pair.Certificate,
 	}, nil
+}
+
+// torn reports whether a PEM file ends within a block, as one does that is just
+// being written: what comes before may be the leaf, whose key matches.
+func torn(file []byte) bool {
+	for block := new(pem.Block); block != nil; {
+		block, file = pem.Decode(file)
+	}
+	return bytes.Contains(file, []byte("-----BEGIN "))
 }
 
 func readFile(name string) ([]byte, error) {
