@@ -543,8 +543,10 @@ func (m *Manager) Ready(ctx context.Context, names ...string) error {
 // Those that are gone are no longer served; what the Store has of them stays,
 // and is used when they come back.
 //
-// Another error says that the Store could not be read for some of the Domains.
-// All are in place then; the same Update again reads what is missing.
+// CertFiles are read after that: where they cannot be used (a ConfigError for
+// that field), or the Store could not be read for some of the Domains (another
+// error), all are in place all the same, and what is missing is read later, or
+// by the same Update again.
 func (m *Manager) Update(ctx context.Context, domains []Domain) error {
 	e, err := m.start()
 	if err != nil {
