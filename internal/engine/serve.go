@@ -52,8 +52,11 @@ func (e *Engine) demandedOrFallback(hello *tls.ClientHelloInfo) (*tls.Certificat
 	if e.cfg.FallbackName != "" {
 		other := *hello
 		other.ServerName = e.cfg.FallbackName
-		if cert, _ := e.table.Certificate(&other); cert != nil {
+		switch cert, site := e.table.Certificate(&other); {
+		case cert != nil:
 			return cert, nil
+		case site != nil: // as without OnDemand
+			return e.firstCertificate(&other, site.Domain)
 		}
 	}
 	return nil, e.unmanaged(hello, err)
