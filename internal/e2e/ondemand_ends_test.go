@@ -14,8 +14,7 @@ import (
 // for OnDemand any more to end it.
 func TestADomainIsDeclaredWhileOnDemandRefusesIt(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		var m *md.Manager
-		m = w.manager()
+		m := w.manager()
 		var declared atomic.Bool
 		m.OnDemand = func(ctx context.Context, name string, hello *tls.ClientHelloInfo) (md.Domain, error) {
 			if hello != nil {

@@ -300,7 +300,7 @@ func TestTheStatusOfWhatWaitsForActivation(t *testing.T) {
 		if r.State != status.Good || len(r.Staged) != 1 {
 			t.Fatalf("the status is %+v, want a staged certificate", r)
 		}
-		if r.Reason != "" || r.RenewAt.Sub(time.Now()) < 50*day {
+		if r.Reason != "" || time.Until(r.RenewAt) < 50*day {
 			t.Errorf("the status says %q, to be renewed at %v", r.Reason, r.RenewAt)
 		}
 	})
