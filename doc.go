@@ -384,6 +384,10 @@
 //   - What could not be used, or has failed in a way that is the CA's, counts
 //     towards failover; what is about a name does not: one dead name must not
 //     turn a Domain from one CA to the next and back.
+//   - A CA may ask for days of patience with an order. That is obeyed, but for a
+//     look when half of what is left of the certificates' life is over, and
+//     every few hours where nothing is in date (policy.Look): it costs none of
+//     the CA's limits, and the order is often ready by then.
 //   - An order that is left for another CA's is asked for once more, and kept
 //     in the archive with its key if it may have been issued (abandon.go). When
 //     the CA has its turn again, that one is gone on with: turns are short when

@@ -175,8 +175,8 @@ type Domain struct {
 	// CAs says where certificates are ordered. Each renewal begins with the
 	// first; when that has failed Manager.RetryFailover times in a row, or
 	// when a quarter of the time that was left is gone (an hour of failures,
-	// where a name has no certificate in date), the next is asked, and after the last
-	// the first. Zero: Let's Encrypt.
+	// where a name has no certificate in date), the next is asked, and after
+	// the last the first. Zero: Let's Encrypt.
 	CAs []CA
 
 	// Contacts are e-mail addresses (or URLs) that the CA is given for the
