@@ -32,7 +32,9 @@ var keyPool = sync.OnceValue(func() map[md.KeyType][]crypto.Signer {
 	return pool
 })
 
-func poolKey(d draw, t md.KeyType) crypto.Signer {
+// poolKey returns the nth key that is made: one comes again only after all
+// others.
+func poolKey(n int64, t md.KeyType) crypto.Signer {
 	keys := keyPool()[t]
-	return keys[d.below(len(keys))]
+	return keys[int(n)%len(keys)]
 }

@@ -30,7 +30,6 @@ type simNode struct {
 	m      *md.Manager
 	update chan struct{} // one Update at a time
 	born   time.Time
-	keys   atomic.Int64 // made so far
 
 	// fuse counts down the operations until the node crashes. Zero: it does
 	// not.
@@ -132,7 +131,7 @@ func (n *simNode) knobs() engine.Knobs {
 			return time.Now().Add(time.Duration(n.s.places[n.id].offset.Load()) - n.s.apart(n.id))
 		},
 		NewKey: func(_ context.Context, t acmeclient.KeyType) (crypto.Signer, error) {
-			return poolKey(n.draw.of("key", n.keys.Add(1)), t), nil
+			return poolKey(n.s.keys.Add(1), t), nil
 		},
 		Jitter: n.jitter,
 	}

@@ -37,6 +37,7 @@ type sim struct {
 	ended, calm   chan struct{}
 
 	storeState, notifierState atomic.Int32
+	keys                      atomic.Int64 // made so far
 
 	mu       sync.Mutex // guards what follows
 	domains  []md.Domain

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/manageddomains/md/acmeclient"
@@ -97,9 +98,14 @@ func (a *attempt) time(now time.Time) time.Duration {
 	return a.job.Left
 }
 
-// urgent reports whether a name is served without a certificate in date.
+// urgent reports whether a name has no certificate in date, of any of the key
+// types.
 func (a *attempt) urgent(now time.Time) bool {
-	return a.left(now) == 0 || !covers(a.served(), a.def.Names, now)
+	certs := a.served()
+	return a.left(now) == 0 || slices.ContainsFunc(a.def.KeyTypes, func(t acmeclient.KeyType) bool {
+		others := func(c certificate) bool { return c.KeyType != string(t) }
+		return !covers(slices.DeleteFunc(slices.Clone(certs), others), a.def.Names, now)
+	})
 }
 
 // left is what is left of the life of the certificates in use, zero if there
