@@ -109,6 +109,9 @@ func (c *checker) greet(n *simNode, d md.Domain, name string, t md.KeyType) {
 	life := leaf.NotAfter.Sub(leaf.NotBefore)
 	third := leaf.NotAfter.Add(-life / 3)
 	enough := min(life/3, pieceEnough)
+	if ca := c.s.caAt(strings.TrimPrefix(d.CAs[0].URL, "https://")); len(d.CAs) == 1 && ca.Faults.RetryAfter > 0 {
+		enough += 2 * patience // acmetest asks for that much up to twice
+	}
 	if calm, why := c.willing(n, d, latest(since, third), now); calm >= enough {
 		c.s.violate("%v serves %s for %s of %s, which expired at %v, although for %v %s would have given another",
 			n, serial(leaf), name, d.Name, leaf.NotAfter, calm, why)
@@ -119,6 +122,9 @@ func (c *checker) greet(n *simNode, d md.Domain, name string, t md.KeyType) {
 // whatever was before: no back-off and no refill of a limit lasts longer than a
 // week. Nearly no certificate has a third of its life without any trouble.
 const pieceEnough = 8 * day
+
+// patience is the longest wait that a client gives a CA for one answer.
+const patience = 2 * day
 
 // willing is how long, in one piece, nothing that a node needs for a Domain
 // was in trouble, and which CA would have issued then. s.mu is held.

@@ -56,6 +56,8 @@ import (
 //   - While a node's clock is wrong, and a day longer, nothing has to be
 //     renewed, and for eight days limits may not be kept: times that it has
 //     written are obeyed until they are found out.
+//   - Where a CA asks for days of patience, a Domain that has no other CA may
+//     wait for them.
 //   - A certificate may be left behind, and another ordered, when the clock was
 //     wrong, the Domains have changed or the CA has forgotten its accounts in
 //     between; or when the Domain has turned to another CA before the first had

@@ -95,7 +95,7 @@ func newSim(t *testing.T, seed uint64, length time.Duration) *sim {
 	for i := range 1 + s.draw.of("CAs").below(2) {
 		s.cas = append(s.cas, s.newCA(i))
 	}
-	for range pick(s.draw.of("nodes"), 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 3, 5) {
+	for range pick(s.draw.of("nodes"), 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 3, 5) {
 		s.places = append(s.places, &place{restart: make(chan struct{}, 1)})
 	}
 	s.nodes = make([]*simNode, len(s.places))
