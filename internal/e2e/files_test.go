@@ -134,15 +134,18 @@ func TestFilesAreServedWatchedAndWarnedOf(t *testing.T) {
 		if got := servedSerial(t, m, "example.test"); got != 2 {
 			t.Errorf("serial %d is served, want 2", got)
 		}
+		synctest.Wait()
 		if !slices.Equal(installed, []string{"02"}) {
 			t.Errorf("the Notifier was told that %q are served, want 02: what has changed", installed)
 		}
 
 		time.Sleep(35 * day)
+		synctest.Wait()
 		if expiring != 0 {
 			t.Errorf("warned %d times before the last tenth of the life", expiring)
 		}
 		time.Sleep(3 * day)
+		synctest.Wait()
 		if expiring == 0 {
 			t.Error("nobody was warned")
 		}
