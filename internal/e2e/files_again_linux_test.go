@@ -15,19 +15,7 @@ func TestFilesThatCouldNotBeOpenedAreReadAgain(t *testing.T) {
 		p := newPair(t)
 		p.write(mint(t, 1, 40*day, "example.test"))
 		m := w.manager(md.Domain{Names: []string{"example.test"}, CertFiles: []string{p.cert}, KeyFiles: []string{p.key}})
-		var before syscall.Rlimit
-		if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &before); err != nil {
-			t.Fatal(err)
-		}
-		none := before
-		none.Cur = 0
-		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &none); err != nil {
-			t.Skip(err)
-		}
-		err := m.Load(t.Context())
-		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &before); err != nil {
-			t.Fatal(err)
-		}
+		err := withoutFiles(t, func() error { return m.Load(t.Context()) })
 		if err == nil {
 			t.Fatal("the files could be read")
 		}
@@ -38,4 +26,25 @@ func TestFilesThatCouldNotBeOpenedAreReadAgain(t *testing.T) {
 			t.Errorf("serial %d is served, want 1", got)
 		}
 	})
+}
+
+// withoutFiles calls f while the process may open no file. It is for tests that
+// run alone in their process.
+func withoutFiles(t *testing.T, f func() error) error {
+	t.Helper()
+	var before syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &before); err != nil {
+		t.Fatal(err)
+	}
+	none := before
+	none.Cur = 0
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &none); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &before); err != nil {
+			t.Fatal(err)
+		}
+	}()
+	return f()
 }
