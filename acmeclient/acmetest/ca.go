@@ -19,7 +19,8 @@ import (
 // HTTP, TLS, Dial, HTTPPort, TLSPort and LookupTXT. Use it as a pointer.
 //
 // Fields may be set until the first method call, those for validation until
-// the first order. All methods may be called concurrently.
+// the first order, and later with Change. All methods may be called
+// concurrently.
 //
 // Inside a testing/synctest bubble, make the CA in the bubble, and use Client.
 type CA struct {
@@ -280,6 +281,16 @@ func (ca *CA) ChangeTerms(url string) {
 	for _, a := range s.accounts {
 		a.terms = false
 	}
+}
+
+// Change lets set change fields of a CA that is at work, all but Seed,
+// BaseURL, RenewalInfo, TermsOfService and those of the issuers. Requests and
+// validations that come later see the change; call it when none is under way,
+// in a bubble after synctest.Wait. set must not call methods of the CA.
+func (ca *CA) Change(set func()) {
+	ca.lock()
+	defer ca.mu.Unlock()
+	set()
 }
 
 // ForgetAccounts makes the CA forget all accounts, as CAs do that move or

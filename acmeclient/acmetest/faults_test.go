@@ -232,6 +232,42 @@ func TestDown(t *testing.T) {
 	}
 }
 
+// Whoever asks meanwhile has nothing in common with who changes the CA but the
+// CA itself, which is what the race detector looks at here.
+func TestChange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ca := &CA{}
+		defer ca.Close()
+		url, client := ca.DirectoryURL(), ca.Client()
+		answers := make(chan int, 4)
+		go func() {
+			defer close(answers)
+			for range cap(answers) {
+				time.Sleep(time.Second)
+				resp, err := client.Get(url)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				resp.Body.Close()
+				answers <- resp.StatusCode
+			}
+		}()
+		for _, fault := range []Fault{Fault500, FaultNone} {
+			time.Sleep(1500 * time.Millisecond)
+			synctest.Wait()
+			ca.Change(func() { ca.Fault = func(Op) Fault { return fault } })
+		}
+		var got []int
+		for status := range answers {
+			got = append(got, status)
+		}
+		if want := []int{200, 500, 500, 200}; !slices.Equal(got, want) {
+			t.Errorf("the directory was answered with %v, want %v", got, want)
+		}
+	})
+}
+
 func TestNames(t *testing.T) {
 	for _, f := range everyFault {
 		if s := f.String(); strings.HasPrefix(s, "Fault(") {

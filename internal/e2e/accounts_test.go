@@ -660,7 +660,7 @@ func TestAccountThatVanishedWhileItsKeyWasChanged(t *testing.T) {
 		n := w.start(w.manager(md.Domain{Names: []string{"example.com"}}))
 		n.ready(time.Minute)
 		refused := on()
-		w.ca.Fault = faultOn("keyChange", acmetest.Fault500, refused)
+		w.change(func() { w.ca.Fault = faultOn("keyChange", acmetest.Fault500, refused) })
 		if err := w.manager().RollAccountKey(context.Background(), md.CA{URL: w.ca.DirectoryURL()}); err == nil {
 			t.Error("RollAccountKey: got no error from a CA that fails")
 		}

@@ -63,12 +63,7 @@ func TestRevokedKeyIsNotUsedAgain(t *testing.T) {
 				time.Sleep(59 * day)
 				var broken atomic.Bool
 				broken.Store(true)
-				w.ca.Fault = func(op acmetest.Op) acmetest.Fault {
-					if op.Kind == "finalize" && broken.Load() {
-						return acmetest.Fault500
-					}
-					return acmetest.FaultNone
-				}
+				w.change(func() { w.ca.Fault = faultOn("finalize", acmetest.Fault500, &broken) })
 				time.Sleep(2 * day)
 				broken.Store(false)
 				if len(w.keys("staging/")) != 1 {

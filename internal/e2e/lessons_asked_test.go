@@ -64,7 +64,7 @@ func TestImpatientRenewIsNoFailure(t *testing.T) {
 		n := w.start(m)
 		n.ready(time.Minute)
 		time.Sleep(2 * day)
-		w.ca.Fault = faultOn("newOrder", acmetest.FaultHang, nil)
+		w.change(func() { w.ca.Fault = faultOn("newOrder", acmetest.FaultHang, nil) })
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		if err := n.m.Renew(ctx, "example.com"); err == nil {

@@ -342,7 +342,7 @@ func TestRetryAfterIsObeyedAcrossARestart(t *testing.T) {
 			t.Errorf("the status does not show the limit: %+v", r)
 		}
 		limited.Store(false)
-		w.ca.RetryAfter = 0
+		w.change(func() { w.ca.RetryAfter = 0 })
 		n.ready(3 * time.Hour)
 		n.stopped()
 	})

@@ -23,7 +23,7 @@ func TestAPartOfTheSetIsUsedBeforeTheEnd(t *testing.T) {
 		n := w.start(w.manager(md.Domain{Names: []string{"example.com"}, KeyTypes: []md.KeyType{md.P256, md.P384}}))
 		defer n.stopped()
 		n.ready(time.Hour)
-		w.ca.RetryAfter = 37 * time.Hour
+		w.change(func() { w.ca.RetryAfter = 37 * time.Hour })
 		first := leafOf(t, n.m, "example.com")
 		time.Sleep(time.Until(first.NotAfter.Add(-2 * time.Hour)))
 		if !leafOf(t, n.m, "example.com").Equal(first) || len(w.ca.Certificates()) != 3 {

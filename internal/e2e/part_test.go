@@ -27,11 +27,13 @@ func TestAPartOfTheSetIsUsedBeforeAnExpiredOne(t *testing.T) {
 		time.Sleep(time.Hour)
 		issued := len(w.ca.Certificates())
 		var gone atomic.Bool
-		w.ca.Leaf = func(*x509.Certificate) {
-			if len(w.ca.Certificates()) > issued && gone.CompareAndSwap(false, true) {
-				w.ca.SetDown(true) // with the second order of the renewal
+		w.change(func() {
+			w.ca.Leaf = func(*x509.Certificate) {
+				if len(w.ca.Certificates()) > issued && gone.CompareAndSwap(false, true) {
+					w.ca.SetDown(true) // with the second order of the renewal
+				}
 			}
-		}
+		})
 		time.Sleep(7 * day)
 		time.Sleep(4 * day) // those in use have expired by now
 		if got := len(w.ca.Certificates()); got < issued+1 {

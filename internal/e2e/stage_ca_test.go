@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
@@ -112,11 +113,15 @@ func (s *stage) caCommand(c *command) error {
 	if name == "" {
 		return nil
 	}
+	var err error
 	a := s.cas[name]
 	if a == nil {
 		a = s.newCA(name)
+		err = a.set(c)
+	} else {
+		a.Change(func() { err = a.set(c) })
 	}
-	if err := a.set(c); err != nil || len(c.words) == 0 {
+	if err != nil || len(c.words) == 0 {
 		return err
 	}
 	verb := c.next()
@@ -179,10 +184,10 @@ var caVerbs = map[string]func(s *stage, a *authority, c *command) error{
 	"fault":  func(s *stage, a *authority, c *command) error { return s.addTrouble(a, c) },
 	"unfair": func(_ *stage, a *authority, c *command) error { return a.unfair(c) },
 	"fair": func(_ *stage, a *authority, _ *command) error {
+		a.Change(func() { a.Faults, a.RetryAfter, a.RetryForm = acmetest.Faults{}, 0, acmetest.RetrySeconds })
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		a.troubles, a.Faults, a.RetryAfter, a.RetryForm = nil, acmetest.Faults{}, 0, acmetest.RetrySeconds
-		a.ponders = false
+		a.troubles, a.ponders = nil, false
 		return nil
 	},
 	"ponders": func(_ *stage, a *authority, _ *command) error {
@@ -238,14 +243,13 @@ func (s *stage) addTrouble(a *authority, c *command) error {
 		return err
 	}
 	retry, err := c.span("retry")
-	if retry != 0 {
-		a.RetryAfter = retry
-	}
-	if form := c.option("form"); form != "" {
-		if a.RetryForm, ok = retryForms[form]; !ok {
-			return fmt.Errorf("ca: %w %q", errUnknown, form)
+	form := acmetest.RetrySeconds
+	if word := c.option("form"); word != "" {
+		if form, ok = retryForms[word]; !ok {
+			return fmt.Errorf("ca: %w %q", errUnknown, word)
 		}
 	}
+	a.Change(func() { a.RetryAfter, a.RetryForm = cmp.Or(retry, a.RetryAfter), form })
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.troubles = append(a.troubles, t)
@@ -255,7 +259,8 @@ func (s *stage) addTrouble(a *authority, c *command) error {
 // unfair: "ca one unfair WORD…" lets what acmetest.Faults bounds happen each
 // time that it may.
 func (a *authority) unfair(c *command) error {
-	shares := sharesOf(&a.Faults)
+	faults := a.Faults
+	shares := sharesOf(&faults)
 	for word := c.need("what is unfair"); word != ""; word = c.next() {
 		share := shares[word]
 		if share == nil {
@@ -263,6 +268,7 @@ func (a *authority) unfair(c *command) error {
 		}
 		*share = 1
 	}
+	a.Change(func() { a.Faults = faults })
 	return nil
 }
 

@@ -63,6 +63,12 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
+// change lets set change fields of the CA while nodes run.
+func (w *world) change(set func()) {
+	synctest.Wait()
+	w.ca.Change(set)
+}
+
 // Write takes the nodes' log.
 func (w *world) Write(p []byte) (int, error) {
 	w.mu.Lock()
