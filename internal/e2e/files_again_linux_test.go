@@ -1,6 +1,9 @@
 package e2e_test
 
 import (
+	"errors"
+	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -26,6 +29,21 @@ func TestFilesThatCouldNotBeOpenedAreReadAgain(t *testing.T) {
 			t.Errorf("serial %d is served, want 1", got)
 		}
 	})
+}
+
+// To open a FIFO would wait for somebody who writes into it.
+func TestFIFOsAreNotWaitedFor(t *testing.T) {
+	p := newPair(t)
+	p.write(mint(t, 1, 40*day, "example.test"))
+	fifo := filepath.Join(t.TempDir(), "key.pem")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m := newWorld(t).manager(md.Domain{Names: []string{"example.test"}, CertFiles: []string{p.cert}, KeyFiles: []string{fifo}})
+	var config *md.ConfigError
+	if err := m.Load(t.Context()); !errors.As(err, &config) || !strings.Contains(err.Error(), "key.pem is not a regular file") {
+		t.Errorf("got %v, want a ConfigError that names the file", err)
+	}
 }
 
 // withoutFiles calls f while the process may open no file. It is for tests that

@@ -208,7 +208,7 @@ func TestFilesThatCannotBeUsedAreConfigErrors(t *testing.T) {
 		{"no certificate", nil, []string{p.key}, "there are 0, but 1 KeyFiles"},
 		{"a name is empty", []string{""}, []string{p.key}, "number 1 has no name"},
 		{"not there", []string{p.cert + "x"}, []string{p.key}, "no such file"},
-		{"a directory", []string{filepath.Dir(p.cert)}, []string{p.key}, "is a directory"},
+		{"a directory", []string{filepath.Dir(p.cert)}, []string{p.key}, "is not a regular file"},
 		{"mismatched", []string{p.cert}, []string{other.key}, "does not match"},
 		{"empty", []string{empty.cert}, []string{empty.key}, "failed to find"},
 	} {

@@ -256,6 +256,13 @@ func torn(file []byte) bool {
 }
 
 func readFile(name string) ([]byte, error) {
+	info, err := os.Stat(name) // before it is opened: to open a FIFO would wait for a writer
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file, which it must be to be read again", name)
+	}
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
