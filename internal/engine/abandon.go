@@ -81,19 +81,22 @@ const reclaimFor = 7 * 24 * time.Hour
 // it may be issued by now, and nothing has to be ordered twice.
 func (is *acmeIssuer) reclaim(ctx context.Context, t acmeclient.KeyType) (record.Credential, *acmeclient.Order, error) {
 	var none record.Credential
-	staged := is.staged.Credential(string(t))
-	if staged == nil || is.ours(staged) || is.job.Trials[is.ca.URL].Turns < 2 {
+	if staged := is.staged.Credential(string(t)); staged != nil && is.ours(staged) || is.job.Trials[is.ca.URL].Turns < 2 {
 		return none, nil, nil
 	}
-	oldest := is.e.now().Add(-reclaimFor)
+	oldest, active := is.e.now().Add(-reclaimFor), is.active.Credential(string(t))
 	c, err := is.e.records.Unfinished(ctx, is.def.Name, func(c *record.Credential) bool {
-		return c.KeyType == string(t) && is.ours(c) && c.When.After(oldest) && !is.exposed(c)
+		inUse := active != nil && active.Order == c.Order
+		return c.KeyType == string(t) && is.ours(c) && c.When.After(oldest) && !inUse && !is.exposed(c)
 	})
 	if c == nil || err != nil {
 		return none, nil, err
 	}
 	is.log.Info("an order that was given up is asked for again", "order", c.Order)
-	set := &record.Set{Credentials: slices.Clone(is.staged.Credentials)}
+	set := new(record.Set)
+	if is.staged != nil {
+		set.Credentials = slices.Clone(is.staged.Credentials)
+	}
 	set.Replace(*c)
 	if err := is.stage(ctx, set); err != nil {
 		return none, nil, err

@@ -32,6 +32,13 @@ func (a *attempt) stages(t *testing.T, set *record.Set) {
 	}
 }
 
+func (a *attempt) keeps(t *testing.T, set *record.Set) {
+	t.Helper()
+	if err := a.e.records.Keep(t.Context(), "a", set); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // wantArchived checks what stands in the archive.
 func (a *attempt) wantArchived(t *testing.T, want ...*record.Set) {
 	t.Helper()

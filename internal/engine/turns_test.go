@@ -15,16 +15,23 @@ import (
 // before, if that can still be of use, and nothing else.
 func TestReclaim(t *testing.T) {
 	now := time.Now().Truncate(time.Second)
+	good, _ := newSet(t, 80*24*time.Hour)
 	ready := `{"status": "ready", "identifiers": [{"type": "dns", "value": "example.com"}],
 		"authorizations": [], "finalize": "https://ca.test/finalize"}`
 	for name, test := range map[string]struct {
 		but  func(is *acmeIssuer, c *record.Credential)
 		want bool
 	}{
-		"it was given up":                {func(*acmeIssuer, *record.Credential) {}, true},
-		"it is the first turn":           {func(is *acmeIssuer, _ *record.Credential) { is.job.Trials[is.ca.URL] = record.Trial{Turns: 1} }, false},
-		"what is staged is its own":      {func(is *acmeIssuer, _ *record.Credential) { is.staged.Credentials[0].CA = is.ca.URL }, false},
-		"nothing is staged":              {func(is *acmeIssuer, _ *record.Credential) { is.staged = nil }, false},
+		"it was given up":            {func(*acmeIssuer, *record.Credential) {}, true},
+		"it is the first turn":       {func(is *acmeIssuer, _ *record.Credential) { is.job.Trials[is.ca.URL] = record.Trial{Turns: 1} }, false},
+		"what is staged is its own":  {func(is *acmeIssuer, _ *record.Credential) { is.staged.Credentials[0].CA = is.ca.URL }, false},
+		"what is staged was dropped": {func(is *acmeIssuer, _ *record.Credential) { is.staged = nil }, true},
+		"what it led to was dropped": {func(is *acmeIssuer, c *record.Credential) {
+			issued := *c
+			issued.Chain = good.Credentials[0].Chain
+			is.keeps(t, one(issued))
+		}, false},
+		"what it led to is in use":       {func(is *acmeIssuer, c *record.Credential) { is.active = one(*c) }, false},
 		"it is of another CA":            {func(_ *acmeIssuer, c *record.Credential) { c.CA = otherCA }, false},
 		"it is of another account":       {func(_ *acmeIssuer, c *record.Credential) { c.Account = "other" }, false},
 		"it is for another key type":     {func(_ *acmeIssuer, c *record.Credential) { c.KeyType = "RSA-2048" }, false},
@@ -43,9 +50,7 @@ func TestReclaim(t *testing.T) {
 			is.stages(t, one(staged))
 			is.job.Trials = map[string]record.Trial{is.ca.URL: {Turns: 2}}
 			test.but(is, &c)
-			if err := is.e.records.Keep(t.Context(), "a", one(c)); err != nil {
-				t.Fatal(err)
-			}
+			is.keeps(t, one(c))
 			got, order, err := is.reclaim(t.Context(), "P-256")
 			if err != nil || (order != nil) != test.want || test.want && got.Order != c.Order {
 				t.Errorf("reclaim = %v, %v, want an order: %v", order, err, test.want)

@@ -64,14 +64,17 @@ func (r *Records) FromArchive(ctx context.Context, name, id string) (*Set, error
 }
 
 // Unfinished finds the newest credential in the archive of a Domain that lacks
-// its certificate and is wanted; nil if there is none.
+// its certificate and is wanted; nil if there is none. One whose order is there
+// with its certificate, too, lacks nothing.
 func (r *Records) Unfinished(ctx context.Context, name string, wanted func(*Credential) bool) (*Credential, error) {
 	ids, err := r.archiveIDs(ctx, name)
 	if err != nil {
 		return nil, err
 	}
 	ids = slices.DeleteFunc(ids, func(id string) bool { return strings.HasPrefix(id, brokenPrefix) })
-	for _, id := range slices.Backward(ids[max(len(ids)-keepSets, 0):]) {
+	var all []*Credential
+	finished := make(map[string]bool) // by order
+	for _, id := range ids[max(len(ids)-keepSets, 0):] {
 		set, _, err := read(ctx, r, archivePrefix(name)+id, DecodeSet)
 		if errors.Is(err, fs.ErrNotExist) || errors.As(err, new(*BrokenError)) {
 			continue
@@ -80,9 +83,17 @@ func (r *Records) Unfinished(ctx context.Context, name string, wanted func(*Cred
 			return nil, err
 		}
 		for _, c := range set.Credentials {
-			if !c.Complete() && wanted(&c) {
-				return &c, nil
+			switch {
+			case c.Complete():
+				finished[c.Order] = true
+			case wanted(&c):
+				all = append(all, &c)
 			}
+		}
+	}
+	for _, c := range slices.Backward(all) {
+		if !finished[c.Order] {
+			return c, nil
 		}
 	}
 	return nil, nil

@@ -168,6 +168,14 @@ func TestUnfinishedIsTheNewestThatIsWanted(t *testing.T) {
 	if c := find("old wanted"); c == nil || c.Order != "wanted" || c.Key == nil {
 		t.Errorf("got %+v, want the newer one of two, with its key", c)
 	}
+	issued := newSet(t, ecdsaType)
+	issued.Credentials[0].Order = "wanted"
+	if err := r.Keep(t.Context(), name, issued); err != nil {
+		t.Fatal(err)
+	}
+	if c := find("old wanted"); c == nil || c.Order != "old" {
+		t.Errorf("got %+v, want the older one: the newer order has led to a certificate", c)
+	}
 	if c := find("none"); c != nil {
 		t.Errorf("got %+v, want none", c.Meta)
 	}
