@@ -67,6 +67,9 @@ func TestFailedValidationsAreCountedInTheEnd(t *testing.T) {
 				return acmetest.FaultNone
 			}
 		},
+		"orders stay pending when an authorization has failed": func(_ *md.Manager, w *world) {
+			w.ca.Faults.SlowValidation, w.ca.RetryAfter = 1, 5*time.Minute
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {

@@ -103,9 +103,11 @@ func (is *acmeIssuer) whyNotReady(ctx context.Context, order *acmeclient.Order, 
 	return cmp.Or(errors.Join(errs...), err)
 }
 
-// countFailures counts the failed validations of an order that has become
-// invalid unseen.
+// countFailures counts the failed validations of an order that failed unseen.
 func (is *acmeIssuer) countFailures(ctx context.Context, order *acmeclient.Order) error {
+	if is.job.FailedOrder == order.URL {
+		return nil
+	}
 	for _, url := range order.Authorizations {
 		authz, err := is.session.Authorization(ctx, url)
 		if orderGone(err) {
@@ -140,8 +142,8 @@ func (is *acmeIssuer) pending(ctx context.Context, order *acmeclient.Order) ([]*
 			continue
 		case acmeclient.StatusPending, acmeclient.StatusProcessing:
 		default:
-			if authz.Status == acmeclient.StatusInvalid { // and nobody has counted it
-				if err := is.ledger(is.ca).failed(ctx, nameOf(authz)); err != nil {
+			if authz.Status == acmeclient.StatusInvalid {
+				if err := is.countFailures(ctx, order); err != nil {
 					return nil, err
 				}
 			}

@@ -59,6 +59,11 @@ func (is *acmeIssuer) issueOnce(ctx context.Context, t acmeclient.KeyType) (reco
 		is.log.Info("the open order cannot be used any more; ordering anew", "order", order.URL, "reason", err)
 		is.spent[order.URL] = true
 	}
+	if len(is.spent) > 0 { // its failures may be all that the CA allows
+		if _, err := is.ledger(is.ca).open(ctx, is.def.Names, is.task.asked()); err != nil {
+			return none, err
+		}
+	}
 	if cred, ok, err := is.giveUp(ctx, t); ok || err != nil {
 		return cred, err
 	}
@@ -128,15 +133,10 @@ func (is *acmeIssuer) resume(ctx context.Context, t acmeclient.KeyType) (record.
 		is.log.Info("the open order is of no use any more; ordering anew", "order", c.Order, "status", order.Status)
 		issued := order.Status == acmeclient.StatusValid || order.Status == acmeclient.StatusProcessing
 		is.spent[c.Order] = !issued
-		if order.Status == acmeclient.StatusInvalid && is.job.FailedOrder != c.Order {
-			if err := is.countFailures(ctx, order); err != nil { // nobody was there to see it
-				return none, nil, err
-			}
-			if _, err := is.ledger(is.ca).open(ctx, is.def.Names, is.task.asked()); err != nil {
-				return none, nil, err // they were all that the CA allows
-			}
+		if order.Status == acmeclient.StatusInvalid {
+			err = is.countFailures(ctx, order)
 		}
-		return none, nil, nil
+		return none, nil, err
 	}
 	return *c, order, nil
 }
