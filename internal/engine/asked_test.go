@@ -109,6 +109,20 @@ func TestFailuresThatNobodySaw(t *testing.T) {
 		}
 		is.wantFailures(t, 1)
 	})
+	t.Run("an authorization that was pending when the order could not be looked at", func(t *testing.T) {
+		is := asks(t, fakeCA{"/authz": {strings.ReplaceAll(invalidAuthorization, "invalid", "pending"), invalidAuthorization}})
+		order := &acmeclient.Order{URL: "https://ca.test/order", Authorizations: []string{"https://ca.test/authz"}}
+		proofs := []*proof{{authz: &acmeclient.Authorization{URL: "https://ca.test/authz", Name: "example.com"}, choices: make([]choice, 1)}}
+		busy := &acmeclient.Problem{Status: http.StatusTooManyRequests}
+		if err := is.whyNotReady(t.Context(), order, proofs, busy); !errors.Is(err, busy) {
+			t.Errorf("whyNotReady = %v, want what the CA said", err)
+		}
+		is.wantFailures(t, 0)
+		if _, err := is.pending(t.Context(), order); !errors.Is(err, errSpent) {
+			t.Errorf("pending = %v, want that the order is spent", err)
+		}
+		is.wantFailures(t, 1)
+	})
 	t.Run("an order that has become invalid", func(t *testing.T) {
 		is := asks(t, fakeCA{"/authz": {invalidAuthorization}, "/order/P-256": {`{"status": "invalid",
 			"identifiers": [{"type": "dns", "value": "example.com"}], "authorizations": ["https://ca.test/authz"],

@@ -80,25 +80,28 @@ func (is *acmeIssuer) whyNotReady(ctx context.Context, order *acmeclient.Order, 
 		return err
 	}
 	var errs []error
-	counted := !errors.Is(err, acmeclient.ErrWait)
+	failed, counted := false, !errors.Is(err, acmeclient.ErrWait)
 	for _, p := range proofs {
 		authz, lookErr := is.session.Authorization(ctx, p.authz.URL)
 		if lookErr != nil && !errors.Is(err, acmeclient.ErrWait) {
 			// Some name has failed, maybe this one. One failure too many is
 			// counted rather than one that the CA counts and we do not.
-			counted = is.ledger(is.ca).failed(ctx, nameOf(p.authz)) == nil && counted
+			failed, counted = true, is.ledger(is.ca).failed(ctx, nameOf(p.authz)) == nil && counted
 		}
 		if lookErr != nil || authz.Problem == nil {
 			continue
 		}
 		is.job.FailedChallenge = p.choices[0].offered.Type
-		counted = is.ledger(is.ca).failed(ctx, nameOf(p.authz)) == nil && counted
+		failed, counted = true, is.ledger(is.ca).failed(ctx, nameOf(p.authz)) == nil && counted
 		why := *authz.Problem
 		why.Op, why.Name, why.URL = "prove control of the name", authz.Name, authz.URL
 		errs = append(errs, &why)
 	}
-	if counted { // else whoever looks at the order next counts once more
+	switch {
+	case failed && counted:
 		is.job.FailedOrder = order.URL
+	case failed: // whoever looks at the order next counts once more
+		is.job.FailedOrder = ""
 	}
 	return cmp.Or(errors.Join(errs...), err)
 }
