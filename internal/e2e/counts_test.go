@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"context"
+	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -65,6 +66,15 @@ func TestFailedValidationsAreCountedInTheEnd(t *testing.T) {
 					return acmetest.FaultAfter
 				}
 				return acmetest.FaultNone
+			}
+		},
+		"one name fails after the order has, each time another": func(m *md.Manager, w *world) {
+			m.Domains[0].Names = []string{"bad.example", "worse.example"}
+			w.ca.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+				if odd := w.ca.Requests()["newOrder"]%2 == 1; odd == strings.HasPrefix(addr, "bad.") {
+					time.Sleep(3 * time.Second)
+				}
+				return w.dial(ctx, network, addr)
 			}
 		},
 		"orders stay pending when an authorization has failed": func(_ *md.Manager, w *world) {

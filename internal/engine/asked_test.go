@@ -114,7 +114,7 @@ func TestFailuresThatNobodySaw(t *testing.T) {
 		order := &acmeclient.Order{URL: "https://ca.test/order", Authorizations: []string{"https://ca.test/authz"}}
 		proofs := []*proof{{authz: &acmeclient.Authorization{URL: "https://ca.test/authz", Name: "example.com"}, choices: make([]choice, 1)}}
 		busy := &acmeclient.Problem{Status: http.StatusTooManyRequests}
-		if err := is.whyNotReady(t.Context(), order, proofs, busy); !errors.Is(err, busy) {
+		if err := is.whyNotReady(t.Context(), proofs, busy); !errors.Is(err, busy) {
 			t.Errorf("whyNotReady = %v, want what the CA said", err)
 		}
 		is.wantFailures(t, 0)

@@ -55,7 +55,7 @@ func (is *acmeIssuer) authorize(ctx context.Context, order *acmeclient.Order) (*
 	is.step("waiting for the CA to validate")
 	ready, err := is.session.WaitReady(ctx, order.URL)
 	if err != nil {
-		return nil, is.whyNotReady(ctx, order, proofs, err)
+		return nil, is.whyNotReady(ctx, proofs, err)
 	}
 	for _, p := range proofs {
 		is.log.Info("name validated", "name", p.authz.Name, "type", p.choices[0].offered.Type)
@@ -75,55 +75,63 @@ func nameOf(a *acmeclient.Authorization) string {
 // whyNotReady asks which names could not be validated when the order does not
 // become ready: few CAs say so in the order itself, and some leave it pending
 // for ever. The next attempt prefers another challenge type.
-func (is *acmeIssuer) whyNotReady(ctx context.Context, order *acmeclient.Order, proofs []*proof, err error) error {
+func (is *acmeIssuer) whyNotReady(ctx context.Context, proofs []*proof, err error) error {
 	if ctx.Err() != nil {
 		return err
 	}
 	var errs []error
-	failed, counted := false, !errors.Is(err, acmeclient.ErrWait)
 	for _, p := range proofs {
 		authz, lookErr := is.session.Authorization(ctx, p.authz.URL)
 		if lookErr != nil && !errors.Is(err, acmeclient.ErrWait) {
 			// Some name has failed, maybe this one. One failure too many is
 			// counted rather than one that the CA counts and we do not.
-			failed, counted = true, is.ledger(is.ca).failed(ctx, nameOf(p.authz)) == nil && counted
+			_ = is.countFailure(ctx, p.authz) // an error is logged, and whoever looks next counts
 		}
 		if lookErr != nil || authz.Problem == nil {
 			continue
 		}
 		is.job.FailedChallenge = p.choices[0].offered.Type
-		failed, counted = true, is.ledger(is.ca).failed(ctx, nameOf(p.authz)) == nil && counted
+		_ = is.countFailure(ctx, p.authz)
 		why := *authz.Problem
 		why.Op, why.Name, why.URL = "prove control of the name", authz.Name, authz.URL
 		errs = append(errs, &why)
 	}
-	switch {
-	case failed && counted:
-		is.job.FailedOrder = order.URL
-	case failed: // whoever looks at the order next counts once more
-		is.job.FailedOrder = ""
-	}
 	return cmp.Or(errors.Join(errs...), err)
 }
 
-// countFailures counts the failed validations of an order that failed unseen.
-func (is *acmeIssuer) countFailures(ctx context.Context, order *acmeclient.Order) error {
-	if is.job.FailedOrder == order.URL {
+// keepFailed is how many authorizations are remembered as counted: those of two
+// orders with as many names as CAs take.
+const keepFailed = 200
+
+// countFailure counts the failed validation of an authorization, which fails
+// once.
+func (is *acmeIssuer) countFailure(ctx context.Context, authz *acmeclient.Authorization) error {
+	if slices.Contains(is.job.Failed, authz.URL) {
 		return nil
 	}
+	if err := is.ledger(is.ca).failed(ctx, nameOf(authz)); err != nil {
+		return err
+	}
+	counted := append(slices.Clone(is.job.Failed), authz.URL)
+	is.job.Failed = counted[max(len(counted)-keepFailed, 0):]
+	return nil
+}
+
+// countFailures counts the validations of an order that failed unseen, as some
+// do after the first one.
+func (is *acmeIssuer) countFailures(ctx context.Context, order *acmeclient.Order) error {
 	for _, url := range order.Authorizations {
 		authz, err := is.session.Authorization(ctx, url)
 		if orderGone(err) {
 			continue
 		}
 		if err == nil && authz.Status == acmeclient.StatusInvalid {
-			err = is.ledger(is.ca).failed(ctx, nameOf(authz))
+			err = is.countFailure(ctx, authz)
 		}
 		if err != nil {
 			return err
 		}
 	}
-	is.job.FailedOrder = order.URL
 	return nil
 }
 

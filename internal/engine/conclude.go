@@ -112,7 +112,7 @@ func (a *attempt) succeed(now time.Time) {
 	j := a.job
 	done := a.activated || a.cleared || a.stagedComplete()
 	if done && len(j.Trials) > 0 {
-		j.LastRun, j.FailedChallenge = now.UTC(), ""
+		j.LastRun, j.FailedChallenge, j.Failed = now.UTC(), "", nil
 		j.Tell(now, "renewed", "")
 	}
 	j.Errors, j.StoreErrors, j.Waits, j.Blocks, j.NextRun = 0, 0, 0, 0, time.Time{}

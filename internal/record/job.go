@@ -38,9 +38,9 @@ type Job struct {
 	Permanent   bool   `json:"permanent,omitempty"`
 	// Rehearsed tells with which configuration a rehearsal has gone well.
 	Rehearsed string `json:"rehearsed,omitempty"`
-	// FailedOrder is the URL of the last order whose failed validations have
-	// been counted.
-	FailedOrder string `json:"failed-order,omitempty"`
+	// Failed are the URLs of the last authorizations whose failure has been
+	// counted.
+	Failed []string `json:"failed,omitempty"`
 	// FailedChallenge is the challenge type that the CA refused last.
 	FailedChallenge string `json:"failed-challenge,omitempty"`
 	// SetUps are the challenges that were, or were about to be, presented

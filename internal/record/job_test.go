@@ -35,7 +35,7 @@ func busyJob() *Job {
 	}
 	j.StoreErrors, j.Blocks, j.Counted = 1, 2, "https://ca.test/order/1"
 	j.Rehearsed = "configuration"
-	j.FailedOrder = "https://ca.example/order/7"
+	j.Failed = []string{"https://ca.example/authz/7"}
 	j.Revocations = []Revocation{{CA: directory, Certificate: "https://ca.test/cert/1", Reason: 1, Leaf: []byte{1}, Archived: "id"}}
 	j.RevokeErrors, j.RevokeAt = 1, moment.Add(4*time.Hour)
 	j.unknown = map[string]json.RawMessage{"later": json.RawMessage("7")}
