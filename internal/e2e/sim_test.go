@@ -62,6 +62,9 @@ import (
 //     wrong, the Domains have changed or the CA has forgotten its accounts in
 //     between; or when the Domain has turned to another CA before the first had
 //     delivered: then the order and its key are in the archive.
+//   - A Domain that is taken out of the configuration after a crash, and before
+//     the next start, leaves its challenges' answers behind: its job remembers
+//     them until it comes back.
 var (
 	simSeeds = flag.Int("sim.seeds", 0, "how many seeds to simulate; 0: a few")
 	simFrom  = flag.Uint64("sim.from", 1, "the first seed")
