@@ -58,6 +58,7 @@ func (e *Engine) SetDomains(defs []*Domain) {
 	for domain, names := range gone {
 		e.table.Remove(names, domain)
 	}
+	e.declared++
 	e.unsearched = true
 	e.announceChange()
 }

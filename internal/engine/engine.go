@@ -134,6 +134,7 @@ type Engine struct {
 	free       map[accountRef]slots           // taken from the ledger
 	lenders    map[string]lender              // by DNS name
 	orphans    []orphan
+	declared   int            // how often the Domains were
 	unsearched bool           // orphans are to be looked for again
 	unlisted   bool           // that was tried, and the Store could not list them
 	unrecalled bool           // not all that was allowed on demand could be read

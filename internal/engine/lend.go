@@ -70,7 +70,14 @@ func (e *Engine) lent(name string) []*live.Credential {
 // names for which a Domain has none. It does so once for all Domains, and not
 // at all if nothing is lacking.
 func (e *Engine) findLenders(ctx context.Context) {
+	for e.lookForLenders(ctx) { // what it has found is not up to date
+	}
+}
+
+// lookForLenders reports whether other Domains have been declared meanwhile.
+func (e *Engine) lookForLenders(ctx context.Context) (again bool) {
 	e.mu.Lock()
+	declared := e.declared
 	var needy []*domain
 	for _, d := range slices.SortedFunc(maps.Values(e.domains), byName) {
 		if d.loaded && !d.covers(d.def.Names, e.now()) {
@@ -82,7 +89,7 @@ func (e *Engine) findLenders(ctx context.Context) {
 	}
 	e.mu.Unlock()
 	if len(needy) == 0 {
-		return
+		return false
 	}
 	orphans, loans, err := e.readOrphans(ctx)
 	if err != nil {
@@ -91,7 +98,10 @@ func (e *Engine) findLenders(ctx context.Context) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.unlisted = err != nil; e.unlisted {
-		return
+		return false
+	}
+	if e.declared != declared {
+		return true
 	}
 	e.orphans, e.unsearched = orphans, false
 	for _, d := range slices.SortedFunc(maps.Values(e.domains), byName) {
@@ -105,11 +115,15 @@ func (e *Engine) findLenders(ctx context.Context) {
 		}
 	}
 	for _, d := range needy {
+		if d.removed {
+			continue
+		}
 		e.serve(d)
 		if d.state == idle && e.orphanFor(d.def.Names) != "" {
 			e.schedule(d, e.now())
 		}
 	}
+	return false
 }
 
 // searchAgain looks for former certificates if that could not be done: names
