@@ -398,6 +398,8 @@
 //     one, and a Domain that has nothing adopts the Set of one that is gone
 //     (lend.go): to rename, split or merge Domains must not take a site away.
 //     The Set of the Domain that is gone stays where it is; it may come back.
+//     So do the answers to its challenges, if a process died while they stood
+//     and the next one has another configuration.
 //   - A Set goes into use as a whole, but for one case (part.go): where what is
 //     in use has expired or lacks a name, what there is of the next one is
 //     used. With two key types and a CA that goes away between them, a whole

@@ -287,8 +287,8 @@ type Domain struct {
 	RenewMode RenewMode
 
 	// CertFiles and KeyFiles are certificates, with their chains, and keys
-	// that somebody else looks after: PEM files, the first of one belonging
-	// to the first of the other. They are served in the place of what is
+	// that somebody else looks after: regular files in PEM, the first of one
+	// belonging to the first of the other. They are served in the place of what is
 	// ordered, read again within a minute when they change, and warned of when
 	// they expire. While a pair does not match, as when one of the files is
 	// written and the other is not yet, what was read before is served. Zero:

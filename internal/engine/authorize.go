@@ -91,7 +91,7 @@ func (is *acmeIssuer) whyNotReady(ctx context.Context, proofs []*proof, err erro
 			continue
 		}
 		is.job.FailedChallenge = p.choices[0].offered.Type
-		_ = is.countFailure(ctx, p.authz)
+		_ = is.countFailure(ctx, p.authz) // as above
 		why := *authz.Problem
 		why.Op, why.Name, why.URL = "prove control of the name", authz.Name, authz.URL
 		errs = append(errs, &why)

@@ -118,8 +118,7 @@ func (a *attempt) succeed(now time.Time) {
 	j.Errors, j.StoreErrors, j.Waits, j.Blocks, j.NextRun = 0, 0, 0, 0, time.Time{}
 	j.LastError, j.LastProblem, j.Permanent = "", "", false
 	j.CA, j.Trials, j.Left = "", nil, 0
-	j.Part = "" // it is all that is wanted by now
-
+	j.Part = ""               // it is all that is wanted by now
 	if a.task.restore != "" { // it is not to be replaced at once
 		j.LastRun = now.UTC()
 		j.NextRun = now.Add(policy.CheckDelay(a.e.cfg.CheckInterval, a.e.jitter())).UTC()
